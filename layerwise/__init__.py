@@ -1,0 +1,30 @@
+"""Schedules for Keras models: which layers move at each step of a stock `fit`, and what that costs and brings."""
+
+from layerwise.blocks import Block, Blocks, partition
+from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
+from layerwise.training import Schedule
+from layerwise.updates import Update
+
+__version__ = "0.1.0"
+__all__ = [
+    "Block",
+    "BlockCoordinate",
+    "Blocks",
+    "Comparison",
+    "Data",
+    "GreedyLayerwise",
+    "Schedule",
+    "Simultaneous",
+    "Update",
+    "compare",
+    "partition",
+]
+
+
+def __getattr__(name):
+    # pandas plots and scipy load when a comparison is first asked for, not with every training script
+    if name in ("compare", "Comparison", "Data"):
+        from layerwise import comparison
+
+        return getattr(comparison, name)
+    raise AttributeError(f"module 'layerwise' has no attribute {name!r}")
