@@ -1,0 +1,22 @@
+"""The one place that knows which backend Keras runs on.
+
+Each of `tensorflow`, `jax` and `torch` offers the same functions with the same signatures, in the same order. What is
+private in Keras and shared by all of them is in `internals`; nothing outside this package uses a private Keras name.
+"""
+
+import importlib
+
+import keras
+
+from layerwise.backends import internals
+
+_names = ("tensorflow", "jax", "torch")
+if keras.backend.backend() not in _names:
+    raise ImportError(
+        f"layerwise runs on the Keras backends {', '.join(_names)}; KERAS_BACKEND is {keras.backend.backend()!r}. "
+        "Set the environment variable KERAS_BACKEND to one of them before Python starts."
+    )
+backend = importlib.import_module(f"layerwise.backends.{keras.backend.backend()}")
+internals.check(backend.USED)
+
+__all__ = ["backend", "internals"]
