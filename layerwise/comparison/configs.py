@@ -1,0 +1,60 @@
+"""Configs that are the same in every process: without the numbers that Keras puts into names."""
+
+import json
+import re
+
+import keras
+
+
+def config_of(value):
+    """The config of a Keras object, with names that Keras made up (dense_3, adam_1) counted from
+    the object's start.
+
+    Example:
+    >>> import keras
+    >>> from layerwise.comparison.configs import config_of
+    >>> first, second = keras.layers.Dense(3), keras.layers.Dense(3)
+    >>> first.name == second.name, config_of(first) == config_of(second)
+    (False, True)
+    """
+    try:
+        config = keras.saving.serialize_keras_object(value)
+    except NotImplementedError:  # a subclassed model without a config
+        shapes = [tuple(variable.shape) for variable in value.variables]
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "shapes": shapes}
+    names = {}
+    _collect(config, names)
+    return _renamed(config, names)
+
+
+def as_text(config):
+    """A config as one line of text."""
+    return json.dumps(config, sort_keys=True, default=_readable)
+
+
+def _collect(config, names):
+    """Collects made-up names, and what they become."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+            stem = re.sub(r"_\d+$", "", inner["name"])
+            if stem.replace("_", "") == str(config.get("class_name")).lower():
+                names.setdefault(inner["name"], f"{stem}:{len(names)}")
+        for value in config.values():
+            _collect(value, names)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            _collect(value, names)
+
+
+def _renamed(config, names):
+    if isinstance(config, dict):
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [_renamed(value, names) for value in config]
+    return names.get(config, config) if isinstance(config, str) else config
+
+
+def _readable(value):
+    """What JSON does not know, as text without addresses in memory."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

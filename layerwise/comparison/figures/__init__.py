@@ -1,0 +1,52 @@
+"""Figures of a comparison: each a function of its frames, none of which trains."""
+
+import itertools
+import re
+from pathlib import Path
+
+from layerwise.comparison import frames
+from layerwise.comparison.figures import (
+    convergence,
+    cost,
+    generalization,
+    sensitivity,
+    style,
+    time_to_target,
+)
+
+FIGURES = {
+    "cost": cost.figure,
+    "convergence-accuracy": convergence.accuracy,
+    "convergence-loss": convergence.loss,
+    "generalization": generalization.figure,
+    "learning-rate": sensitivity.figure,
+    "time-to-target": time_to_target.figure,
+}
+
+
+def draw(runs, curves, baseline, folder):
+    """Draws every figure for every task (dataset, model, regularizer, optimizer) as PNG files.
+
+    Args:
+        runs: The frame `runs`.
+        curves: The frame `curves`.
+        baseline: The name of the baseline schedule.
+        folder: Where the files go; made if it is not there.
+
+    Returns:
+        The paths, in the order of the tasks.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with style.theme():
+        tasks = runs.groupby(frames.TASK, sort=False)
+        for (task, rows), (name, figure) in itertools.product(tasks, FIGURES.items()):
+            drawn = figure(style.Scene(task, rows, curves, baseline, runs))
+            if drawn is None:
+                continue
+            words = [name, *(re.sub(r"[^\w.]+", "_", part) for part in task if part != "none")]
+            path = folder / f"{'-'.join(words)}.png"
+            frames.write_atomically(path, drawn.savefig, format="png")
+            paths.append(path)
+    return paths

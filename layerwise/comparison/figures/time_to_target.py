@@ -1,0 +1,65 @@
+"""Time to target, run by run, with the runs that missed it in a place of their own."""
+
+import numpy as np
+
+from layerwise.comparison.figures import style
+from layerwise.comparison.statistics import estimate
+
+CLOCKS = {
+    "epochs_to_target": "Epochs",
+    "updates_to_target": "Updates",
+    "flops_to_target": "FLOPs",
+    "seconds_to_target": "Seconds",
+}
+
+
+def figure(scene):
+    """Each run's epochs, updates, FLOPs and seconds to the target; a missed target has no time."""
+    if np.isnan(scene.target):
+        return None
+    names = scene.schedules
+    drawn, axes = style.subplots(
+        1, len(CLOCKS), figsize=(19, 2.8 + 0.45 * len(names)), sharey=True, squeeze=False
+    )
+    style.heading(
+        drawn,
+        f"How long until {scene.target:.1%} validation accuracy?",
+        f"{scene}. Small dots: runs; large: interquartile mean of those that got there; bars: 95 % "
+        "intervals. "
+        "Grey strip: how many of the runs missed the target.",
+    )
+    for axis, (column, title) in zip(axes[0], CLOCKS.items(), strict=True):
+        reached = scene.measured[column].astype("float64")
+        end = 1.0 if reached.dropna().empty else reached.max() * 1.08
+        axis.set_xlim(0, end * 1.3)
+        axis.axvspan(end, end * 1.3, color="0.92", zorder=0, linewidth=0)
+        style.runs(axis, scene, scene.measured, column, names)
+        for place, name in enumerate(names):
+            _row(axis, place, scene, name, column, end * 1.15)
+        axis.set_title(f"{title} to target")
+        axis.set_xlabel(title)
+        axis.ticklabel_format(axis="x", scilimits=(-2, 4))
+        axis.locator_params(axis="x", nbins=5)
+        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= end])
+    style.rows(axes[0], scene, names)
+    return drawn
+
+
+def _row(axis, place, scene, name, column, strip):
+    runs, look = scene.measured[scene.measured["schedule"] == name], scene.looks[name]
+    values = runs[column].astype("float64").dropna().to_numpy()
+    missed = len(runs) - len(values)
+    if len(values):
+        style.dot(axis, place, look, estimate(values))
+    text = f"✕ {missed} of {len(runs)}" if missed else "none missed"
+    color = look.color if missed else "0.6"
+    axis.text(
+        strip,
+        place,
+        text,
+        ha="center",
+        va="center",
+        fontsize=11,
+        color=color,
+        fontweight="bold" if missed else None,
+    )

@@ -1,0 +1,218 @@
+"""The frames of a comparison: their columns, the rows of a run, and how they are kept on disk."""
+
+import functools
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from layerwise.comparison.data import SPLITS
+
+SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "accuracy")]
+KEY = ["dataset", "model", "schedule", "optimizer", "regularizer"]
+TASK = ["dataset", "model", "regularizer", "optimizer"]
+_TEXT = [
+    *("experiment", "dataset", "model", "schedule", "optimizer", "regularizer", "phase"),
+    *("backend", "device", "status", "error"),
+    *("run_id", "layerwise_version", "keras_version", "git_commit", "started_at"),
+]
+_INTEGER = [
+    *("n_blocks", "batch_size", "epochs", "seed", "updates", "examples", "flops"),
+    *("optimizer_state_bytes", "peak_memory_bytes"),
+    *("epochs_to_target", "updates_to_target", "flops_to_target", "best_epoch"),
+]
+RUN_COLUMNS = [
+    # identity
+    *("experiment", "dataset", "model", "n_blocks", "schedule", "optimizer", "regularizer"),
+    *("learning_rate", "batch_size", "epochs", "seed", "phase", "backend", "device"),
+    # outcome
+    *("status", "error"),
+    # cost
+    *("updates", "examples", "flops", "train_seconds", "compile_seconds"),
+    *("optimizer_state_bytes", "peak_memory_bytes"),
+    # convergence
+    *("target", "reached", "epochs_to_target", "updates_to_target", "flops_to_target"),
+    *("seconds_to_target", "area_under_curve"),
+    # generalization
+    *SCORES,
+    "best_epoch",
+    *(f"best_{score}" for score in SCORES),
+    *("generalization_gap", "accuracy_gap"),
+    # provenance
+    *("run_id", "layerwise_version", "keras_version", "git_commit", "started_at"),
+]
+CURVE_COLUMNS = [
+    *(
+        "run_id",
+        "epoch",
+        "update",
+        "examples",
+        "flops",
+        "train_seconds",
+        "split",
+        "loss",
+        "accuracy",
+    )
+]
+
+
+def environment():
+    """Backend and device: part of a run's identity."""
+    devices = keras.distribution.list_devices()
+    kinds = {str(device).split(":")[0].lower() for device in devices} - {"cpu"}
+    return {"backend": keras.backend.backend(), "device": min(kinds, default="cpu")}
+
+
+def provenance():
+    """Versions, commit and time, which go with every row."""
+    from layerwise import __version__
+
+    return {
+        "layerwise_version": __version__,
+        "keras_version": keras.__version__,
+        "git_commit": _git_commit(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def curve_of(run_id, outcome):
+    """The rows of `curves` that a run brings: one for each evaluation and split."""
+    rows = [
+        {
+            "run_id": run_id,
+            "epoch": evaluation.epoch,
+            "update": evaluation.update,
+            "examples": evaluation.examples,
+            "flops": evaluation.flops,
+            "train_seconds": evaluation.train_seconds,
+            "split": split,
+            "loss": evaluation.scores[split][0],
+            "accuracy": evaluation.scores[split][1],
+        }
+        for evaluation in outcome.evaluations
+        for split in SPLITS
+    ]
+    return curve_frame(rows)
+
+
+def row_of(identity, outcome):
+    """The row of `runs` that a run brings, but for its target: cost, end and best epoch."""
+    row = {**identity, "status": outcome.status, "error": outcome.error}
+    row |= {
+        "n_blocks": outcome.n_blocks,
+        "compile_seconds": outcome.compile_seconds,
+        "optimizer_state_bytes": outcome.optimizer_state_bytes,
+    }
+    if outcome.evaluations:
+        last = outcome.evaluations[-1]
+        row |= {
+            "updates": last.update,
+            "examples": last.examples,
+            "flops": last.flops,
+            "train_seconds": last.train_seconds,
+        }
+    trained = [e for e in outcome.evaluations if e.epoch and _finite(e)]
+    if trained:
+        best = max(trained, key=lambda e: (e.scores["validation"][1], -e.scores["validation"][0]))
+        row |= {"best_epoch": best.epoch} | _scores(best, "best_")
+    if outcome.status == "finished":
+        row |= _scores(last, "")
+        accuracies = [e.scores["validation"][1] for e in outcome.evaluations if e.epoch]
+        row["area_under_curve"] = float(np.mean(accuracies))
+        row["generalization_gap"] = row["test_loss"] - row["train_loss"]
+        row["accuracy_gap"] = row["train_accuracy"] - row["test_accuracy"]
+    return row
+
+
+def with_target(row, curve, target):
+    """The row with its target and what it took: empty where it was missed, never the cap."""
+    validation = curve[curve["split"] == "validation"]
+    there = validation[validation["accuracy"] >= (np.inf if target is None else target)]
+    first = None if there.empty else there.iloc[0]
+    clocks = {"epochs": "epoch", "updates": "update", "flops": "flops", "seconds": "train_seconds"}
+    return {
+        **row,
+        "target": target,
+        "reached": first is not None,
+        **{
+            f"{name}_to_target": None if first is None else first[column]
+            for name, column in clocks.items()
+        },
+    }
+
+
+def run_frame(rows):
+    """Rows as the frame `runs`: every column, in its order and type."""
+    frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    types = dict.fromkeys(RUN_COLUMNS, "float64")
+    types |= dict.fromkeys(_TEXT, "str") | dict.fromkeys(_INTEGER, "Int64")
+    frame["reached"] = frame["reached"].eq(True)
+    return frame.astype(types | {"reached": "bool"})
+
+
+def curve_frame(rows):
+    """Rows as the frame `curves`."""
+    frame = pd.DataFrame(rows, columns=CURVE_COLUMNS)
+    types = dict.fromkeys(("epoch", "update", "examples", "flops"), "Int64")
+    types |= {"run_id": "str", "split": "str", "train_seconds": "float64"}
+    return frame.astype(types | {"loss": "float64", "accuracy": "float64"})
+
+
+def read(folder):
+    """`(runs, curves)` as they were written to a folder; empty frames where there are none."""
+    folder = Path(folder)
+    runs, curves = run_frame([]), curve_frame([])
+    if (folder / "runs.csv").exists():
+        text = dict.fromkeys(_TEXT, "str")
+        options = {"keep_default_na": False, "na_values": [""]}
+        runs = pd.read_csv(folder / "runs.csv", dtype=text, **options)
+        runs = run_frame(runs.assign(error=runs["error"].fillna("")))
+        curves = curve_frame(pd.read_parquet(folder / "curves.parquet"))
+    return runs, curves
+
+
+def write(folder, **frames):
+    """Writes each frame whole or not at all: `.parquet` for `curves`, else `.csv`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Curves before runs: a row of `runs` says that the run is there.
+    for name in sorted(frames):
+        if name == "curves":
+            write_atomically(folder / "curves.parquet", frames[name].to_parquet, index=False)
+        else:
+            write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)
+
+
+def write_atomically(path, write, **options):
+    """Calls `write(temporary path)` and puts the file in place in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary, **options)
+    os.replace(temporary, path)
+
+
+def _scores(evaluation, prefix):
+    return {
+        f"{prefix}{split}_{score}": value
+        for split, values in evaluation.scores.items()
+        for score, value in zip(("loss", "accuracy"), values, strict=True)
+    }
+
+
+def _finite(evaluation):
+    return np.isfinite([value for values in evaluation.scores.values() for value in values]).all()
+
+
+@functools.cache  # the code that runs is the code that was there when the process started
+def _git_commit():
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,71 @@
+"""Journal: every run is on disk as soon as it is over, whoever ran it and whatever happens next."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from layerwise.comparison import frames
+
+
+class Journal:
+    """A folder with one file per run, until the frames hold them all.
+
+    Several processes write to it at once, each whole files only, so that an interrupted or killed
+    comparison keeps every run that was over.
+
+    Args:
+        folder: Where the files go; made when first needed.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self._read = {}
+
+    def add(self, row, curve):
+        """Keeps a run: its row without the target, and its curve."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        entry = {"row": row, "curve": curve.to_dict("list")}
+
+        def write(path):
+            path.write_text(json.dumps(entry, default=_number))
+
+        frames.write_atomically(self.folder / f"{row['run_id']}.json", write)
+
+    def __getstate__(self):
+        # A worker only writes; what this process reads meanwhile must not be pickled while it grows.
+        return {"folder": self.folder, "_read": {}}
+
+    def __len__(self):
+        return len(self._files())
+
+    def rows(self):
+        """The rows of all runs, as dicts."""
+        self._update()
+        return [row for row, _ in self._read.values()]
+
+    def curves(self):
+        """`{run_id: curve}`."""
+        self._update()
+        return {run_id: curve for run_id, (_, curve) in self._read.items()}
+
+    def clear(self):
+        """Removes all files."""
+        for path in self._files():
+            path.unlink()
+        if self.folder.exists() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _files(self):
+        return sorted(self.folder.glob("[!.]*.json")) if self.folder.exists() else []
+
+    def _update(self):
+        for path in self._files():
+            if path.stem not in self._read:
+                entry = json.loads(path.read_text())
+                curve = frames.curve_frame(pd.DataFrame(entry["curve"]))
+                self._read[path.stem] = entry["row"], curve
+
+
+def _number(value):
+    return None if value is pd.NA else value.item()
