@@ -1,0 +1,1 @@
+"""cost: what does a step that moves one block cost, beside what arithmetic says?"""

@@ -1,0 +1,8 @@
+"""python -m experiments.cost [--scale full] [--backend torch] ...: the same as python -m experiments run cost."""
+
+import sys
+
+from experiments.command import main
+
+if __name__ == "__main__":
+    main(["run", "cost", *sys.argv[1:]])

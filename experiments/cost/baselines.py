@@ -1,0 +1,83 @@
+"""baselines: a step of block-coordinate Adam, ours and by other people's ways, on the same visits."""
+
+import time
+
+import keras
+import numpy as np
+
+import layerwise
+from experiments.cost.badam import Badam
+from experiments.cost.recompile import Recompiling
+from experiments.cost.timing import Training, summary
+
+
+def measure(settings):
+    """Rows of seconds per step for each length of a visit, and their ratio to ours in the same repetition."""
+    return [row for every in settings.visits for row in of_visits(settings, every)]
+
+
+def of_visits(settings, every):
+    """Rows of one length of a visit: repetitions interleaved, each a sweep over all blocks."""
+    network = settings.baseline
+    blocks = layerwise.partition(network.build(), network.blocks)
+    training = Training(network, steps=every * len(blocks))
+    schedule = layerwise.BlockCoordinate(network.blocks, every=every, state="reset")
+    masked = Training(network, steps=training.steps)
+    _mask_gradients(masked.model, blocks, every)
+    badam = Badam(training, every)
+    ways = {
+        "layerwise": lambda: training.epochs(schedule)[0],
+        "gradient of all layers, masked": lambda: masked.epochs()[0],
+        "badam (torch)": badam.epoch,
+    }
+    for way in ways.values():
+        way()  # compiles
+    found = [{name: way() for name, way in ways.items()} for _ in range(settings.repetitions)]
+    seconds = {name: np.array([one[name] for one in found]) for name in ways}
+    ratios = {name: values / seconds["layerwise"] for name, values in seconds.items()}
+    recompiled = _recompiled(training, schedule.blocks, every)
+    seconds["trainable and compile"] = recompiled
+    ratios["trainable and compile"] = recompiled / np.median(seconds["layerwise"])
+    return [
+        {"network": network.name, "n_blocks": len(blocks), "every": every, "variant": name}
+        | {"quantity": quantity, **summary(values[name]), "unit": unit}
+        for name in seconds
+        for quantity, values, unit in (
+            ("step", seconds, "s"),
+            ("step over layerwise", ratios, "ratio"),
+        )
+    ]
+
+
+def _mask_gradients(model, blocks, every):
+    """All gradients are computed, and those of blocks without a turn are multiplied by zero."""
+    optimizer = model.optimizer
+    stock = optimizer.apply
+    places = [v for block in blocks for v in [block.index] * len(block.variables)]
+
+    def apply(gradients, variables=None):
+        turn = keras.ops.mod(keras.ops.floor_divide(optimizer.iterations, every), len(blocks))
+        mask = [keras.ops.cast(keras.ops.equal(turn, place), "float32") for place in places]
+        gradients = [g * keras.ops.cast(m, g.dtype) for g, m in zip(gradients, mask, strict=True)]
+        return stock(gradients, variables)
+
+    optimizer.apply = apply
+
+
+def _recompiled(training, blocks, every):
+    """Seconds per step of the visits of the first, the middle and the last block, their switches included."""
+    way, found = Recompiling(training, blocks), []
+    rows = every * training.network.batch_size
+    for index in (0, len(blocks) // 2, len(blocks) - 1):
+        start = time.perf_counter()
+        way.switch(index)
+        training.model.fit(
+            training.x[:rows],
+            training.y[:rows],
+            batch_size=training.network.batch_size,
+            shuffle=False,
+            verbose=0,
+        )
+        found.append((time.perf_counter() - start) / every)
+    way.undo()
+    return np.array(found)

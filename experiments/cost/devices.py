@@ -1,0 +1,74 @@
+"""The device that a backend runs on: its name, its peak memory, and what must be set for it."""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import keras
+
+
+def device_name():
+    """The device's own name, as in "NVIDIA H200", or the processor's."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+    elif backend == "jax":
+        import jax
+
+        if jax.devices()[0].platform == "gpu":
+            return jax.devices()[0].device_kind
+    else:
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        if devices:
+            return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
+    return _processor()
+
+
+def require(device):
+    """Makes the backend ready for `device`, "cpu" or "gpu".
+
+    Raises:
+        ValueError: A GPU was asked for, and the backend sees none.
+    """
+    if device == "gpu" and device_name() == _processor():
+        raise ValueError(
+            f"--device gpu: {keras.backend.backend()} sees no GPU. Install its build for CUDA (jax[cuda13]; torch from "
+            "download.pytorch.org/whl/cu130) on a machine with one, or leave --device out."
+        )
+    if device == "gpu" and keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_float32_matmul_precision(
+            "high"
+        )  # TF32 products, as JAX and TensorFlow do by themselves
+
+
+def device_peak():
+    """Most bytes that were allocated on a GPU at once; None on a CPU."""
+    if device_name() == _processor():
+        return None
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    import tensorflow as tf
+
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+
+
+def _processor():
+    try:
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1].strip()
+    except (OSError, TypeError):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"

@@ -1,0 +1,128 @@
+"""memory: optimizer state and peak memory by state, each in a process of its own; activations saved on torch."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+import layerwise
+from experiments.cost.devices import device_peak
+from experiments.cost.settings import settings as settings_of
+from experiments.cost.timing import Planned, Training
+
+VARIANTS = ("simultaneous", "keep", "reset", "drop")
+
+
+def measure(settings):
+    """Rows of every network: bytes by state, and on torch the bytes saved for the backward pass by block."""
+    rows = []
+    for network in settings.memory:
+        for variant in VARIANTS:
+            rows += _in_a_process(network, variant)
+    if keras.backend.backend() == "torch":
+        for network in settings.networks:
+            rows += saved_activations(network)
+    return rows
+
+
+def of_network(network, variant):
+    """Rows of this process: bytes of optimizer slots held after the first step, and peaks."""
+    before = _resident_peak()
+    training = Training(network, steps=3)
+    schedule = layerwise.Simultaneous()
+    if variant != "simultaneous":
+        schedule = layerwise.BlockCoordinate(network.blocks, state=variant)
+    held = _HeldState(schedule)
+    training.epochs(schedule, callbacks=[held])
+    found = [
+        ("optimizer state", held.after_first_step),
+        ("peak resident memory", _resident_peak() - before),
+    ]
+    device = device_peak()
+    if device is not None:
+        found.append(("peak device memory", device))
+    blocks = layerwise.partition(training.model, network.blocks)
+    found += [
+        ("largest block", max(4 * block.parameters for block in blocks)),
+        ("weights", 4 * sum(block.parameters for block in blocks)),
+    ]
+    return [
+        {"network": network.name, "n_blocks": len(blocks), "variant": variant}
+        | {"quantity": quantity, "value": value, "unit": "bytes"}
+        for quantity, value in found
+    ]
+
+
+def saved_activations(network):
+    """Rows of one network on torch: bytes that autograd keeps for the backward pass of each block's step."""
+    import torch
+
+    training = Training(network, steps=1)
+    model, n = training.model, training.n_blocks
+    weights = {v.value.untyped_storage().data_ptr() for v in model.variables}
+    kept, rows = {}, []
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x, y = training.batch()
+    for block in ("simultaneous", *range(n)):
+        schedule = None if block == "simultaneous" else Planned([block], network.blocks)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            callbacks = [schedule] if schedule else []
+            model.fit(x, y, batch_size=len(x), verbose=0, shuffle=False, callbacks=callbacks)
+        rows.append((block, schedule.blocks[block].name if schedule else "", sum(kept.values())))
+    return [
+        {"network": network.name, "n_blocks": n, "block": block, "block_name": name}
+        | {"quantity": "saved activations", "value": value, "unit": "bytes"}
+        for block, name, value in rows
+    ]
+
+
+class _HeldState(keras.callbacks.Callback):
+    """Asks for the optimizer state after the first step: at the end of fit all of it is back."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.after_first_step = schedule, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            self.after_first_step = self.schedule.optimizer_state_bytes()
+
+
+def _resident_peak():
+    """Bytes; not from `getrusage`, which counts what the parent process held when it started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+
+
+def _in_a_process(network, variant):
+    scale, device = os.environ["LAYERWISE_COST_SCALE"], os.environ["LAYERWISE_COST_DEVICE"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cost.memory",
+        scale,
+        device,
+        network.name,
+        variant,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    _scale, _device, _name, _variant = sys.argv[1:]
+    _networks = {network.name: network for network in settings_of(_scale, _device).memory}
+    print(json.dumps(of_network(_networks[_name], _variant)))

@@ -1,0 +1,105 @@
+"""What is measured at each scale."""
+
+import dataclasses
+import functools
+
+from experiments.cost.networks import Network, convnet, dense, resnet50, transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The networks and numbers of one scale on one kind of device.
+
+    Attributes:
+        networks: Networks whose steps are measured.
+        optimizers: `{name of a network: names of optimizers}`; "adam" where it is not listed.
+        repetitions: Interleaved repetitions of each measurement.
+        many: Builds the network of many blocks from their number.
+        counts: Numbers of blocks for which programs are counted and compiled, one for each block.
+        shared_counts: The same with at most `max_programs` programs.
+        max_programs: The bound on programs.
+        memory: Networks whose optimizer state and peak memory are measured.
+        greedy: The network of equal blocks that is trained greedily.
+        stage_epochs: Epochs of each greedy stage.
+        baseline: The network on which other people's ways are measured.
+        visits: Lengths of a visit there, in steps.
+    """
+
+    networks: tuple
+    repetitions: int
+    many: object
+    counts: tuple
+    shared_counts: tuple
+    memory: tuple
+    greedy: Network
+    stage_epochs: int
+    baseline: Network
+    visits: tuple
+    optimizers: dict = dataclasses.field(default_factory=dict)
+    max_programs: int = 16
+
+
+def settings(scale, device):
+    """The `Settings` of a scale ("quick" or "full") on a device ("cpu" or "gpu")."""
+    return {"cpu": _cpu, "gpu": _gpu}[device](scale == "full")
+
+
+def _cpu(full):
+    equal = Network("dense", functools.partial(dense, 20, 512), batch_size=128, steps=20)
+    small = (
+        Network("convnet", convnet, batch_size=32, steps=6),
+        Network("transformer", transformer, batch_size=16, steps=6, blocks=6),
+    )
+    wide = Network("dense 1024", functools.partial(dense, 20, 1024), batch_size=32, steps=2)
+    resnet = Network("ResNet50", resnet50, batch_size=4, steps=2)
+    return Settings(
+        networks=(equal, *small),
+        optimizers={"dense": ("adam", "sgd")},
+        repetitions=9 if full else 3,
+        many=functools.partial(dense, width=32),
+        counts=(5, 10, 20, 50, 100) if full else (5, 10, 20),
+        shared_counts=(20, 50, 100, 200) if full else (20,),
+        memory=(wide, *small, resnet) if full else (wide,),
+        greedy=Network("dense", functools.partial(dense, 6, 1024), 256, steps=24 if full else 6),
+        stage_epochs=4 if full else 2,
+        baseline=equal,
+        visits=(1, 10, 50) if full else (1, 10),
+    )
+
+
+def _gpu(full):
+    def stack(width, batch_size):
+        build = functools.partial(dense, 20, width, inputs=512)
+        return Network(f"dense {width}", build, batch_size, steps=20)
+
+    busy = stack(4096, 4096)
+    networks = (
+        busy,
+        *((stack(8192, 4096),) if full else ()),
+        Network(
+            "convnet",
+            functools.partial(convnet, widths=(128, 128, 256, 256, 512, 512)),
+            batch_size=1024,
+            steps=24,
+        ),
+        Network(
+            "transformer",
+            functools.partial(transformer, width=1024, heads=16, length=512),
+            batch_size=32,
+            steps=24,
+            blocks=6,
+        ),
+    )
+    resnet = Network("ResNet50", resnet50, batch_size=64, steps=2)
+    return Settings(
+        networks=networks,
+        repetitions=9 if full else 3,
+        many=functools.partial(dense, width=32),
+        counts=(5, 10, 20, 50) if full else (5, 10),
+        shared_counts=(20, 50, 100, 200) if full else (20,),
+        memory=(*networks, resnet) if full else networks[:1],
+        greedy=Network("dense", functools.partial(dense, 6, 4096, inputs=4096), 2048, steps=24),
+        stage_epochs=4,
+        baseline=busy,
+        visits=(1, 10, 50) if full else (1, 10),
+    )

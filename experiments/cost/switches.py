@@ -1,0 +1,73 @@
+"""switches: what changing the block costs, with each optimizer state, and by `trainable` and `compile`."""
+
+import time
+
+import numpy as np
+
+from experiments.cost.recompile import Recompiling
+from experiments.cost.timing import Planned, Training, summary
+
+STATES = ("keep", "reset", "drop")
+
+
+def measure(settings):
+    """Rows of the network of equal blocks."""
+    training = Training(settings.baseline)
+    n = training.n_blocks
+    staying = Planned([*range(n), "cyclic"], settings.baseline.blocks)
+    schedules = {
+        state: Planned(["cyclic"], settings.baseline.blocks, state) for state in STATES[1:]
+    }
+
+    def repetition():
+        *stays, keep = training.epochs(staying, n + 1)
+        seconds = {"staying": np.mean(stays), "keep": keep}
+        seconds |= {state: training.epochs(schedule)[0] for state, schedule in schedules.items()}
+        return seconds | {"simultaneous": training.epochs()[0]}
+
+    repetition()  # compiles
+    found = [repetition() for _ in range(settings.repetitions)]
+    seconds = {name: np.array([one[name] for one in found]) for name in found[0]}
+    rows = []
+    for name in STATES:
+        extra = seconds[name] - seconds["staying"]
+        rows.append((name, "step with a switch", summary(seconds[name]), "s"))
+        rows.append((name, "switch", summary(extra), "s"))
+        rows.append(
+            (
+                name,
+                "switch over a simultaneous step",
+                summary(extra / seconds["simultaneous"]),
+                "ratio",
+            )
+        )
+    rows.append(("staying", "step", summary(seconds["staying"]), "s"))
+    rows.append(("simultaneous", "step", summary(seconds["simultaneous"]), "s"))
+
+    first, later = _recompiled(training, staying.blocks)
+    rows.append(("trainable and compile", "step with a switch", summary(first), "s"))
+    rows.append(("trainable and compile", "switch", summary(first - later), "s"))
+    ours = np.median(seconds["keep"])
+    rows.append(
+        ("trainable and compile", "step with a switch over ours", summary(first / ours), "ratio")
+    )
+    return [
+        {"network": settings.baseline.name, "n_blocks": n, "variant": variant, "quantity": quantity}
+        | {**numbers, "unit": unit}
+        for variant, quantity, numbers, unit in rows
+    ]
+
+
+def _recompiled(training, blocks):
+    """Seconds of the first step after a switch, the switch included, and of a later one; first, middle, last block."""
+    way, batch, first, later = Recompiling(training, blocks), training.batch(), [], []
+    for index in (0, len(blocks) // 2, len(blocks) - 1):
+        start = time.perf_counter()
+        way.switch(index)
+        training.model.train_on_batch(*batch)
+        first.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        training.model.train_on_batch(*batch)
+        later.append(time.perf_counter() - start)
+    way.undo()
+    return np.array(first), np.array(later)

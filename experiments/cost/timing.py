@@ -1,0 +1,85 @@
+"""How seconds are taken: whole epochs of a stock `fit`, and medians of interleaved repetitions."""
+
+import time
+
+import keras
+import numpy as np
+
+import layerwise
+from experiments.cost.networks import compiled
+from layerwise.backends import backend
+
+
+class Planned(layerwise.Schedule):
+    """Carries out one entry of a plan in each epoch, over and over.
+
+    An entry is the index of the block that moves, or "cyclic": another block at each step.
+    """
+
+    def __init__(self, plan, blocks="auto", state="keep"):
+        super().__init__(blocks=blocks, state=state)
+        self.plan = tuple(plan)
+
+    def updates(self, epoch, step):
+        entry = self.plan[epoch % len(self.plan)]
+        block = step % len(self.blocks) if entry == "cyclic" else entry
+        return (layerwise.Update(blocks=(block,), visit=step if entry == "cyclic" else -1 - epoch),)
+
+
+class Seconds(keras.callbacks.Callback):
+    """Seconds per step of each epoch.
+
+    Only epochs are timed: a callback that hears of each batch would make JAX wait for each. The metrics that an epoch
+    ends with wait for its last step.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.per_step = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        backend.wait(logs)
+        self.per_step.append((time.perf_counter() - self.start) / self.params["steps"])
+
+
+class Training:
+    """A compiled network with an epoch of batches in memory.
+
+    Args:
+        network: A `Network`.
+        optimizer: "adam" or "sgd".
+        steps: Batches in an epoch; `None`: the network's own, rounded up to whole sweeps.
+    """
+
+    def __init__(self, network, optimizer="adam", steps=None):
+        self.network, self.model = network, compiled(network.build(), optimizer)
+        self.n_blocks = len(layerwise.partition(self.model, network.blocks))
+        self.steps = steps or -(-network.steps // self.n_blocks) * self.n_blocks
+        self.x, self.y = network.batches(self.model, self.steps)
+
+    def epochs(self, schedule=None, epochs=1, callbacks=()):
+        """Seconds per step of each of some epochs of `fit`, under a schedule or without one."""
+        seconds = Seconds()
+        self.model.fit(
+            self.x,
+            self.y,
+            batch_size=self.network.batch_size,
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*([schedule] if schedule else []), *callbacks, seconds],
+        )
+        return seconds.per_step
+
+    def batch(self):
+        """One batch."""
+        return self.x[: self.network.batch_size], self.y[: self.network.batch_size]
+
+
+def summary(values):
+    """Median and quartiles of repetitions, as columns of a row."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"value": middle, "low": low, "high": high, "repetitions": np.size(values)}

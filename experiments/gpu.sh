@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The conformance suite and the cost experiment on a GPU, with JAX and torch, in float32 and bfloat16.
+#
+#   experiments/gpu.sh            # quick scale, about ten minutes; results/cost/
+#   experiments/gpu.sh full       # everything, widths of 4096 and 8192
+#
+# Needs a machine with an NVIDIA GPU and, in the environment of PYTHON (default: python):
+#   pip install -e '.[jax,torch,baselines,test]' 'jax[cuda13]'
+#   pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+scale=${1:-quick}
+python=${PYTHON:-python}
+export TF_CPP_MIN_LOG_LEVEL=3 MPLBACKEND=Agg XLA_PYTHON_CLIENT_PREALLOCATE=false
+
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || {
+    echo "experiments/gpu.sh: no NVIDIA GPU here (nvidia-smi does not answer). Nothing was measured." >&2
+    exit 1
+}
+for backend in jax torch; do
+    KERAS_BACKEND=$backend "$python" -c '
+from experiments.cost import devices
+devices.require("gpu")
+print(devices.device_name())' || exit 1
+done
+
+for backend in jax torch; do
+    KERAS_BACKEND=$backend "$python" -m pytest tests --ignore=tests/comparison \
+        --ignore=tests/experiments --ignore=tests/test_readme.py
+done
+for dtype in float32 mixed_bfloat16; do
+    "$python" -m experiments run cost --device gpu --scale "$scale" --dtype "$dtype"
+done
