@@ -1,0 +1,259 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import layerwise
+from layerwise.comparison import frames, trainer
+from tests.comparison import problems
+
+SCHEDULES = {"simultaneous": layerwise.Simultaneous, "cyclic": layerwise.BlockCoordinate}
+NOT_REPEATED = ["train_seconds", "compile_seconds", "seconds_to_target", "started_at"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:The tuned learning rate")
+
+
+def small_net():
+    """Return two dense blocks with dropout between them."""
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((5,)), *layers])
+
+
+def compare(**arguments):
+    defaults = {
+        "models": {"net": small_net},
+        "data": {"vectors": problems.data()},
+        "schedules": SCHEDULES,
+        "learning_rates": (0.01, 0.03, 0.1),
+        "tuning_seeds": 2,
+        "seeds": 3,
+        "epochs": 3,
+        "batch_size": 16,
+        "verbose": 0,
+    }
+    return layerwise.compare(**(defaults | arguments))
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare()
+
+
+def test_budgets_are_equal_and_no_seed_is_tuned_and_measured(comparison):
+    runs = comparison.runs
+    assert runs.groupby(["schedule", "phase"]).size().to_dict() == {
+        (schedule, phase): count
+        for schedule in ("simultaneous", "cyclic")
+        for phase, count in (("tune", 6), ("measure", 3))
+    }
+    seeds = {phase: set(rows["seed"]) for phase, rows in runs.groupby("phase")}
+    assert not seeds["tune"] & seeds["measure"]
+    for _, rows in runs[runs["phase"] == "tune"].groupby("schedule"):
+        assert sorted(zip(rows["learning_rate"], rows["seed"], strict=True)) == [
+            (rate, seed) for rate in (0.01, 0.03, 0.1) for seed in (1000, 1001)
+        ]
+
+
+def test_measured_runs_have_the_tuned_rate(comparison):
+    for _, rows in comparison.runs.groupby("schedule"):
+        tune = rows[rows["phase"] == "tune"]
+        means = tune.groupby("learning_rate")["best_validation_accuracy"].mean()
+        (measured,) = rows.loc[rows["phase"] == "measure", "learning_rate"].unique()
+        assert means[measured] == means.max()
+
+
+def test_target_is_from_the_baselines_tuning_and_shared(comparison):
+    runs = comparison.runs
+    own = runs[runs["schedule"] == "simultaneous"]
+    (rate,) = own.loc[own["phase"] == "measure", "learning_rate"].unique()
+    tuned = own[(own["phase"] == "tune") & (own["learning_rate"] == rate)]
+    expected = tuned["best_validation_accuracy"].median() - 0.01
+    assert runs["target"].unique() == pytest.approx([expected])
+
+
+def test_rows_agree_with_their_curves(comparison):
+    for _, row in comparison.runs.iterrows():
+        curve = comparison.curves[comparison.curves["run_id"] == row["run_id"]]
+        assert curve.groupby("split").size().to_dict() == dict.fromkeys(
+            ("train", "validation", "test"), 4
+        )
+        last = curve[curve["epoch"] == 3].set_index("split")
+        for split in ("train", "validation", "test"):
+            assert row[f"{split}_loss"] == last.loc[split, "loss"]
+            assert row[f"{split}_accuracy"] == last.loc[split, "accuracy"]
+        assert row["flops"] == last.loc["test", "flops"] > 0
+        validation = curve[curve["split"] == "validation"].set_index("epoch")["accuracy"]
+        hits = validation.index[validation >= row["target"]]
+        assert row["reached"] == bool(len(hits))
+        assert (row["epochs_to_target"] is pd.NA) or row["epochs_to_target"] == hits[0]
+
+
+def test_seeds_are_paired(comparison):
+    start = comparison.curves[comparison.curves["epoch"] == 0].merge(comparison.runs, on="run_id")
+    first = start[start["split"] == "test"].groupby(["seed", "learning_rate", "schedule"])["loss"]
+    simultaneous = first.first().unstack("schedule")["simultaneous"].dropna()
+    assert simultaneous.groupby("seed").nunique().eq(1).all()
+    assert simultaneous.nunique() == 5
+
+
+def test_table_and_repr_quote_the_frames(comparison):
+    text = repr(comparison)
+    assert "18 runs (18 finished)" in text
+    accuracy = comparison.summary.set_index("schedule").loc["cyclic", "test_accuracy_iqm"]
+    (line,) = [line for line in text.splitlines() if line.startswith("| cyclic")]
+    assert f"| {100 * accuracy:.1f} [" in line
+
+
+def test_an_interrupted_comparison_keeps_its_runs_and_goes_on(
+    tmp_path, monkeypatch, capsys, comparison
+):
+    stock, ran = trainer.Trainer.run, []
+
+    def run(self, rate, seed):
+        if len(ran) == 8:
+            raise KeyboardInterrupt
+        ran.append((self.cell.schedule, rate, seed))
+        return stock(self, rate, seed)
+
+    monkeypatch.setattr(trainer.Trainer, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        compare(results=tmp_path)
+    runs, curves = frames.read(tmp_path)
+    assert len(runs) == 8 and curves["run_id"].nunique() == 8
+    before = list(ran)
+    ran[:] = [None] * 100  # no further interruption
+    again = compare(results=tmp_path, verbose=1)
+    assert "measured runs: 3 finished" in capsys.readouterr().out
+    assert len(before) + len(ran) - 100 == 18 and not set(before) & set(ran[100:])
+    same = [name for name in frames.RUN_COLUMNS if name not in NOT_REPEATED]
+    pd.testing.assert_frame_equal(again.runs[same], comparison.runs[same])
+    pd.testing.assert_frame_equal(frames.read(tmp_path)[0], again.runs)
+    assert not (tmp_path / "unfinished").exists()
+    assert len(json.loads((tmp_path / "settings.json").read_text())["sessions"]) == 2
+    ran.clear()
+    compare(results=tmp_path)
+    assert not ran
+
+
+def test_a_folder_with_another_comparison_is_left_alone(tmp_path):
+    small = {"learning_rates": (0.01,), "tuning_seeds": 1, "seeds": 1, "epochs": 3}
+    compare(results=tmp_path, **small)
+    before = (tmp_path / "runs.csv").read_bytes()
+    with pytest.raises(ValueError, match=r"another comparison.*give another results folder"):
+        compare(results=tmp_path, **(small | {"epochs": 4}))
+    assert (tmp_path / "runs.csv").read_bytes() == before
+    compare(results=tmp_path, **(small | {"seeds": 2}))  # more of the same is added
+    assert len(frames.read(tmp_path)[0]) == 6
+
+
+def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
+    class Breaking(layerwise.BlockCoordinate):
+        def prepare(self, epochs):
+            raise RuntimeError("cannot be")
+
+    comparison = compare(
+        schedules={"simultaneous": layerwise.Simultaneous, "breaking": Breaking},
+        optimizers={"sgd": keras.optimizers.SGD},
+        learning_rates=(0.01, 3e38),
+        tuning_seeds=1,
+        target=0.999,
+    )
+    runs = comparison.runs.set_index(["schedule", "phase"])
+    assert runs.loc[("simultaneous", "tune"), "status"].tolist() == ["finished", "diverged"]
+    assert (runs.loc[("simultaneous", "measure"), "learning_rate"] == 0.01).all()
+    assert (runs.loc["breaking", "error"] == "RuntimeError: cannot be").all()
+    summary = comparison.summary.set_index("schedule")
+    assert summary.loc["breaking", ["n_runs", "n_finished", "reach_rate"]].tolist() == [3, 0, 0]
+    assert summary.loc["breaking", "test_accuracy_improvement"] == 0
+    assert "never" not in repr(comparison) and "missed" in repr(comparison)
+
+
+def test_a_tuned_rate_at_the_edge_is_warned_of():
+    with pytest.warns(UserWarning, match=r"at the edge .* vectors · net · adam · cyclic \("):
+        compare(learning_rates=(1e-9, 0.03), tuning_seeds=1, seeds=1, epochs=1)
+
+
+def test_regularizers_and_a_given_target():
+    def model(regularizer):
+        penalty = {"none": None, "l2": keras.regularizers.L2(10.0)}[regularizer]
+        dense = keras.layers.Dense(3, kernel_regularizer=penalty)
+        return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "relu"), dense])
+
+    comparison = compare(
+        models=model, regularizers=("none", "l2"), learning_rates=(0.03,), seeds=1, target=0.2
+    )
+    assert comparison.runs["target"].eq(0.2).all()
+    by_regularizer = comparison.runs.groupby("regularizer")["train_loss"].mean()
+    assert by_regularizer["l2"] > by_regularizer["none"]
+    assert by_regularizer["l2"] < np.log(3) + 0.1, "the reported loss is without the penalty"
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"epochs": 0}, ValueError, "epochs must be an int of at least 1, got 0"),
+        ({"seeds": 2.0}, ValueError, "seeds must be an int"),
+        ({"target": 97}, ValueError, "between 0 and 1"),
+        ({"batch_size": 61}, ValueError, "at most the 60 training examples"),
+        ({"learning_rates": ()}, ValueError, "different positive numbers"),
+        ({"learning_rates": {"sgd": (0.1,)}}, ValueError, "optimizers are"),
+        ({"schedules": {}}, ValueError, "schedules must name at least one"),
+        ({"schedules": {"s": layerwise.Simultaneous()}}, TypeError, "lambda"),
+        ({"schedules": {"s": lambda: "adam"}}, TypeError, "must return a layerwise.Schedule"),
+        ({"optimizers": {"adam": lambda rate: "adam"}}, TypeError, "must return a keras optimizer"),
+        ({"models": {"net": lambda: "net"}}, TypeError, "must return a keras.Model"),
+        ({"models": problems.net()}, TypeError, "Write a function that builds it"),
+        ({"data": (np.zeros(3), np.zeros(3))}, TypeError, "layerwise.Data"),
+        ({"regularizers": ("l2", "l2")}, ValueError, "different names"),
+        ({"jobs": 0}, ValueError, "jobs must be"),
+    ],
+)
+def test_bad_arguments_raise_before_anything_is_trained(change, error, message, monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", None)
+    with pytest.raises(error, match=message):
+        compare(**change)
+
+
+SCRIPT = """
+import sys
+from tests.comparison.test_comparison import compare
+compare(results=sys.argv[1], jobs=int(sys.argv[2]))
+"""
+
+
+def start(folder, jobs):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(jobs)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_comparison_keeps_its_runs_and_jobs_change_nothing(tmp_path, jobs, comparison):
+    process = start(tmp_path, jobs)
+    while len(list(tmp_path.glob("unfinished/*.json"))) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path.stem for path in tmp_path.glob("unfinished/*.json")} | set(
+        frames.read(tmp_path)[0]["run_id"]
+    )
+    assert len(kept) >= 4
+    started = frames.read(tmp_path)[0].set_index("run_id")["started_at"]
+    assert start(tmp_path, jobs).wait() == 0
+    runs, _ = frames.read(tmp_path)
+    assert kept <= set(runs["run_id"])
+    again = runs.set_index("run_id")["started_at"]
+    assert (again[started.index] == started).all()
+    same = [name for name in frames.RUN_COLUMNS if name not in [*NOT_REPEATED, "experiment"]]
+    pd.testing.assert_frame_equal(runs[same], comparison.runs[same])

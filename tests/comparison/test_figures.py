@@ -1,0 +1,96 @@
+import keras
+import pytest
+from matplotlib.figure import Figure
+
+from layerwise.comparison import Comparison, figures
+from layerwise.comparison.figures import convergence, style
+from layerwise.comparison.statistics import estimate
+from tests.comparison import problems
+
+FULL = [
+    "simultaneous",
+    *(
+        f"{order}, {visit}"
+        for order in ("cyclic", "reverse", "shuffled", "random")
+        for visit in ("1 step", "10 steps", "1 epoch", "sweep")
+    ),
+    *("greedy", "greedy, fine-tuned"),
+]
+
+
+@pytest.fixture(autouse=True)
+def never_train(monkeypatch):
+    def fit(*arguments, **options):
+        raise AssertionError("a figure must not train")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        ("simultaneous", "cyclic, 1 step", "greedy"),
+        pytest.param(tuple(FULL), marks=pytest.mark.slow),
+    ],
+    ids=["few", "full"],
+)
+def test_every_figure_is_drawn_from_frames_with_misses_and_losses(tmp_path, schedules):
+    runs, curves = problems.made_up(schedules)
+    paths = Comparison.of(runs, curves).plot(tmp_path / "new")
+    assert [path.name for path in paths] == [
+        f"{name}-digits-mlp-Adam.png" for name in figures.FIGURES
+    ]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
+
+
+def test_one_seed_one_rate_and_no_target_still_draw(tmp_path):
+    runs, curves = problems.made_up(seeds=1)
+    runs = runs[(runs["phase"] == "measure") | (runs["learning_rate"] == 0.1)]
+    clocks = [f"{clock}_to_target" for clock in ("epochs", "updates", "flops", "seconds")]
+    runs = runs.assign(target=float("nan"), reached=False, **dict.fromkeys(clocks))
+    paths = figures.draw(problems.frames.run_frame(runs), curves, "simultaneous", tmp_path)
+    names = {path.name.removesuffix("-digits-mlp-Adam.png") for path in paths}
+    assert names == set(figures.FIGURES) - {"learning-rate", "time-to-target"}
+
+
+def test_each_schedule_looks_the_same_everywhere_and_unlike_all_others():
+    looks = style.looks(FULL, "simultaneous")
+    assert len({(look.color, look.marker, str(look.dashes)) for look in looks.values()}) == len(
+        FULL
+    )
+    some = style.looks(["simultaneous", "greedy", "shuffled, 1 step"], "simultaneous")
+    assert some["shuffled, 1 step"].color == looks["shuffled, 1 step"].color
+
+
+def test_bands_are_estimates_over_the_runs_that_got_so_far():
+    runs, curves = problems.made_up(seeds=6)
+    measured = runs[runs["phase"] == "measure"][["run_id", "schedule", "seed"]]
+    curves = curves[curves["split"] == "validation"].merge(measured, on="run_id")
+    bands = convergence.bands(curves, "loss").set_index(["schedule", "epoch"])
+    for (schedule, epoch), band in bands.iterrows():
+        own = curves[(curves["schedule"] == schedule) & (curves["epoch"] == epoch)]
+        values = own["loss"].dropna()
+        center, low, high = estimate(values)
+        assert band["n"] == len(values)
+        assert band["center"] == pytest.approx(center)
+        assert band["low"] == pytest.approx(low, abs=0.05)
+        assert band["high"] == pytest.approx(high, abs=0.05)
+    assert bands.loc[("cyclic, 1 step", 2), "n"] == 5  # one diverged there
+
+
+def test_missed_targets_are_said_to_be_missed():
+    runs, curves = problems.made_up()
+    lost = runs["schedule"] == "greedy"
+    clocks = [f"{clock}_to_target" for clock in ("epochs", "updates", "flops", "seconds")]
+    runs.loc[lost, "reached"] = False
+    runs.loc[lost, clocks] = None
+    task = ("digits", "mlp", "none", "Adam")
+    scene = style.Scene(task, runs, curves, "simultaneous", runs)
+    texts = _texts(figures.cost.figure(scene))
+    assert "0 of 4" in texts and sum("never reached" in text for text in texts) == 3
+    assert "4 of 4" in "".join(_texts(figures.time_to_target.figure(scene)))
+
+
+def _texts(figure: Figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]

@@ -1,0 +1,137 @@
+import collections
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerwise.comparison import frames
+from layerwise.comparison.statistics import SUMMARY_COLUMNS
+from layerwise.comparison.trainer import Measurement, Outcome
+from tests.comparison import problems
+
+# The design, section 4, word for word where it lists names.
+RUNS = """
+experiment, dataset, model, n_blocks, schedule, optimizer, regularizer, learning_rate, batch_size,
+epochs, seed, phase, backend, device, status, error, updates, examples, flops, train_seconds,
+compile_seconds, optimizer_state_bytes, peak_memory_bytes, target, reached, epochs_to_target,
+updates_to_target, flops_to_target, seconds_to_target, area_under_curve, train_loss,
+train_accuracy, validation_loss, validation_accuracy, test_loss, test_accuracy, best_epoch,
+best_train_loss, best_train_accuracy, best_validation_loss, best_validation_accuracy,
+best_test_loss, best_test_accuracy, generalization_gap, accuracy_gap, run_id, layerwise_version,
+keras_version, git_commit, started_at
+"""
+CURVES = "run_id, epoch, update, examples, flops, train_seconds, split, loss, accuracy"
+SUMMARY = "dataset, model, schedule, optimizer, regularizer, learning_rate, n_runs, n_finished"
+METRICS = """
+epochs_to_target, flops_to_target, seconds_to_target, area_under_curve, train_loss, test_loss,
+test_accuracy, accuracy_gap
+"""
+SUFFIXES = "iqm, low, high, difference, difference_low, difference_high, improvement"
+
+
+def names(text):
+    return re.split(r",\s*", text.strip())
+
+
+def test_columns_are_those_of_the_design():
+    assert names(RUNS) == frames.RUN_COLUMNS
+    assert names(CURVES) == frames.CURVE_COLUMNS
+    metrics = [f"{metric}_{suffix}" for metric in names(METRICS) for suffix in names(SUFFIXES)]
+    assert [*names(SUMMARY), "reach_rate", *metrics] == SUMMARY_COLUMNS
+
+
+def outcome(accuracies, losses, status="finished"):
+    """Return an outcome whose splits are one hundredth apart."""
+    evaluations = [
+        Measurement(
+            epoch=epoch,
+            examples=32 * epoch,
+            train_seconds=0.5 * epoch,
+            counts=collections.Counter({"a": 2 * epoch, "b": epoch}),
+            scores={
+                split: (loss + shift, accuracy - shift)
+                for split, shift in (("train", -0.01), ("validation", 0.0), ("test", 0.01))
+            },
+            flops=1000 * epoch,
+        )
+        for epoch, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=True))
+    ]
+    return Outcome(status, n_blocks=3, compile_seconds=1.5, evaluations=evaluations)
+
+
+def test_row_of_a_finished_run():
+    row = frames.row_of(
+        {"run_id": "r"}, outcome([0.99, 0.5, 0.8, 0.8, 0.7], [2, 1.0, 0.6, 0.5, 0.4])
+    )
+    assert row["best_epoch"] == 3  # the tie goes to the lower loss, epoch 0 is untrained
+    assert row["best_test_loss"] == pytest.approx(0.51)
+    assert row["area_under_curve"] == pytest.approx((0.5 + 0.8 + 0.8 + 0.7) / 4)
+    assert (row["updates"], row["examples"], row["flops"], row["train_seconds"]) == (
+        12,
+        128,
+        4000,
+        2,
+    )
+    assert row["generalization_gap"] == pytest.approx(0.02)
+    assert row["accuracy_gap"] == pytest.approx(0.02)
+    assert row["validation_accuracy"] == 0.7
+
+
+def test_row_of_a_diverged_run_has_costs_and_no_end():
+    row = frames.row_of({"run_id": "r"}, outcome([0.1, 0.5, 0.1], [2, 1.0, np.nan], "diverged"))
+    frame = frames.run_frame([row])
+    assert frame.loc[0, "updates"] == 6 and frame.loc[0, "best_epoch"] == 1
+    empty = ["train_loss", "test_accuracy", "area_under_curve", "accuracy_gap"]
+    assert frame.loc[0, empty].isna().all()
+    assert frame.loc[0, "best_validation_accuracy"] == 0.5
+
+
+def test_row_of_a_run_that_failed_before_it_began():
+    frame = frames.run_frame([frames.row_of({"run_id": "r"}, Outcome("failed", error="why"))])
+    assert frame.loc[0, ["status", "error"]].tolist() == ["failed", "why"]
+    assert frame.loc[0, "updates"] is pd.NA and not frame.loc[0, "reached"]
+
+
+@pytest.mark.parametrize("target, epoch", [(0.5, 1), (0.75, 3), (0.8, 3), (0.05, 0)])
+def test_target_is_reached_at_the_first_evaluation_that_has_it(target, epoch):
+    made = outcome([0.1, 0.6, 0.3, 0.8, 0.7], [1] * 5)
+    row = frames.with_target({}, frames.curve_of("r", made), target)
+    assert row["reached"]
+    assert row["epochs_to_target"] == epoch
+    assert row["updates_to_target"] == 3 * epoch
+    assert row["flops_to_target"] == 1000 * epoch
+    assert row["seconds_to_target"] == 0.5 * epoch
+
+
+@pytest.mark.parametrize("target", [0.81, None])
+def test_a_missed_target_is_empty_and_never_the_cap(target):
+    made = outcome([0.1, 0.8, 0.7], [1] * 3)
+    frame = frames.run_frame([frames.with_target({}, frames.curve_of("r", made), target)])
+    assert not frame.loc[0, "reached"]
+    clocks = [f"{clock}_to_target" for clock in ("epochs", "updates", "flops", "seconds")]
+    assert frame.loc[0, clocks].isna().all()
+
+
+def test_frames_survive_the_disk(tmp_path):
+    runs, curves = problems.made_up()
+    frames.write(tmp_path, runs=runs, curves=curves)
+    again, curves_again = frames.read(tmp_path)
+    pd.testing.assert_frame_equal(again, runs)
+    pd.testing.assert_frame_equal(curves_again, curves)
+    assert list(again.columns) == names(RUNS)
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["curves.parquet", "runs.csv"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("old")
+
+    def broken(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        frames.write_atomically(path, broken)
+    assert path.read_text() == "old"

@@ -1,0 +1,133 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pandas as pd
+import pytest
+
+import layerwise
+from experiments import command, comparing, convergence
+from layerwise.comparison import Comparison, frames
+from tests.comparison import problems
+
+
+def test_list_names_every_experiment(capsys):
+    command.main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == list(command.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "convergance"], "invalid choice"),
+        (["run", "convergence", "--scale", "huge"], "invalid choice"),
+        (["run", "convergence", "--jobs", "0"], "must be a positive whole number, got '0'"),
+        (["run", "convergence", "--data", "none.npz"], "there is no such file"),
+        (["run", "convergence", "--only", "gredy"], "matches none of: cyclic, 1 step; "),
+        (["run", "convergence", "--models", "resnet"], "--models resnet: .* there are mlp"),
+    ],
+)
+def test_mistakes_are_answered_with_what_there_is(arguments, message, capsys, tmp_path):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--results", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+    said = f"{stopped.value.code} {capsys.readouterr().err}"
+    assert re.search(message, said), said
+
+
+def test_full_is_what_the_question_asks_for():
+    definition = convergence.define("full", (8, 8, 1), 10)
+    schedules = {name: make() for name, make in definition["schedules"].items()}
+    assert next(iter(schedules)) == "simultaneous"
+    block = [s for s in schedules.values() if isinstance(s, layerwise.BlockCoordinate)]
+    found = {(s.order, "sweep" if s.sweep_each_batch else s.every) for s in block}
+    orders = ("cyclic", "reverse", "shuffled", "random")
+    assert found == {(order, visit) for order in orders for visit in (1, 10, "epoch", "sweep")}
+    greedy = [s for s in schedules.values() if isinstance(s, layerwise.GreedyLayerwise)]
+    assert sorted(s.finetune_epochs > 0 for s in greedy) == [False, True]
+    made = {name: make(0.1) for name, make in definition["optimizers"].items()}
+    assert isinstance(made["SGD"], keras.optimizers.SGD) and made["SGD"].momentum == 0.9
+    assert isinstance(made["Adam"], keras.optimizers.Adam)
+    assert definition["seeds"] == 10 and set(definition["models"]) == {"mlp", "convnet"}
+    convnet = definition["models"]["convnet"]()
+    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in convnet.layers)
+    for model in definition["models"].values():
+        assert len(layerwise.partition(model())) == 4
+
+
+def test_quick_is_a_part_of_full():
+    quick, full = (convergence.define(scale, (8, 8, 1), 10) for scale in ("quick", "full"))
+    assert set(quick["schedules"]) < set(full["schedules"])
+    assert list(quick["models"]) == ["mlp"]
+    for optimizer, rates in quick["learning_rates"].items():
+        assert set(rates) <= set(full["learning_rates"][optimizer])
+
+
+def test_feature_rows_have_no_convnet():
+    assert list(convergence.define("full", (7,), 2)["models"]) == ["mlp"]
+
+
+@pytest.mark.parametrize(
+    "dataset, scale, folder",
+    [
+        ("digits", "full", "results"),
+        ("digits", "quick", "results/quick"),
+        ("mnist", "full", "results/mnist"),
+        ("mnist", "quick", "results/mnist-quick"),
+    ],
+)
+def test_default_results_never_mix(dataset, scale, folder):
+    assert comparing.default_results(dataset, scale) == Path(folder)
+
+
+def test_plot_and_table_come_from_frames_alone(tmp_path, capsys, monkeypatch):
+    runs, curves = problems.made_up()
+    folder = tmp_path / "mine" / "convergence"
+    frames.write(folder, runs=runs, curves=curves)
+    monkeypatch.setattr(keras.Model, "fit", None)
+    command.main(["plot", "convergence", "--results", str(tmp_path)])
+    assert len(list(folder.glob("*.png"))) == 6
+    command.main(["table", "convergence", "--results", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert out.count("drawn: ") == 6
+    assert Comparison.load(folder).table() in out
+
+
+def test_nothing_to_plot_is_said(tmp_path):
+    with pytest.raises(SystemExit, match="python -m experiments run convergence"):
+        command.main(["plot", "convergence", "--results", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_the_main_job_from_the_command_line(tmp_path):
+    arguments = [
+        "--only",
+        "greedy",
+        "--seeds",
+        "1",
+        "--tuning-seeds",
+        "1",
+        "--epochs",
+        "4",
+        "--subset",
+        "300",
+    ]
+    command = [sys.executable, "-m", "experiments.convergence", *arguments]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [*command, "--results", str(tmp_path)], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    runs = pd.read_csv(tmp_path / "convergence" / "runs.csv")
+    assert runs.groupby(["schedule", "optimizer", "phase"]).size().to_dict() == {
+        (schedule, optimizer, phase): count
+        for schedule in ("simultaneous", "greedy")
+        for optimizer in ("SGD", "Adam")
+        for phase, count in (("tune", 4), ("measure", 1))
+    }
+    assert len(list((tmp_path / "convergence").glob("*.png"))) == 12
+    assert "| greedy |" in done.stdout

@@ -1,0 +1,179 @@
+"""Tiny models, data and callbacks that several test files use."""
+
+import keras
+import numpy as np
+
+FEATURES, CLASSES = 6, 3
+
+
+def mlp(depth=4, width=8, seed=1, **arguments):
+    """Return Dense layers block_0 ... with tanh between them, one block each; logits at the end."""
+    layers = [keras.Input((FEATURES,))]
+    for number in range(depth):
+        last = number == depth - 1
+        layers.append(
+            keras.layers.Dense(
+                CLASSES if last else width,
+                activation=None if last else "tanh",
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed + number),
+                bias_initializer=keras.initializers.RandomNormal(stddev=0.1, seed=seed + number),
+                name=f"block_{number}",
+                **arguments,
+            )
+        )
+    return keras.Sequential(layers)
+
+
+def normalized_mlp(depth=3, width=8, momentum=0.9, dropout=0.0, seed=1):
+    """Return depth blocks of Dense, BatchNormalization, tanh (and Dropout), and a Dense block."""
+    value = inputs = keras.Input((FEATURES,))
+    for number in range(depth):
+        initializer = keras.initializers.GlorotUniform(seed=seed + number)
+        value = keras.layers.Dense(width, kernel_initializer=initializer, name=f"block_{number}")(
+            value
+        )
+        value = keras.layers.BatchNormalization(momentum=momentum, name=f"normalization_{number}")(
+            value
+        )
+        value = keras.layers.Activation("tanh", name=f"tanh_{number}")(value)
+        if dropout:
+            value = keras.layers.Dropout(dropout, seed=seed + number, name=f"dropout_{number}")(
+                value
+            )
+    initializer = keras.initializers.GlorotUniform(seed=seed + depth)
+    outputs = keras.layers.Dense(CLASSES, kernel_initializer=initializer, name=f"block_{depth}")(
+        value
+    )
+    return keras.Model(inputs, outputs)
+
+
+def convnet():
+    """Return a small residual net with batch normalization and dropout; logits."""
+    inputs = keras.Input((8, 8, 1))
+    value = keras.layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    value = keras.layers.BatchNormalization()(value)
+    value = trunk = keras.layers.ReLU()(value)
+    value = keras.layers.Conv2D(4, 3, padding="same", name="inside")(value)
+    value = keras.layers.BatchNormalization()(value)
+    value = keras.layers.ReLU()(keras.layers.Add()([value, trunk]))
+    value = keras.layers.Dropout(0.3)(value)
+    value = keras.layers.Conv2D(6, 3, strides=2, name="down")(value)
+    value = keras.layers.GlobalAveragePooling2D()(value)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, name="classify")(value))
+
+
+def compiled(model, optimizer="sgd", **arguments):
+    """Compile a model for integer labels and return it."""
+    arguments.setdefault("loss", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(optimizer=optimizer, **arguments)
+    return model
+
+
+def vectors(count=40, seed=0):
+    """Return float32 features and integer labels that depend on them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, FEATURES)).astype("float32")
+    return x, (x @ rng.normal(size=(FEATURES, CLASSES))).argmax(axis=1).astype("int32")
+
+
+def images(count=24, seed=0):
+    """Return small float32 images and integer labels."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, 8, 8, 1)).astype("float32"), rng.integers(
+        0, CLASSES, count
+    ).astype("int32")
+
+
+def batches(x, y, batch_size, epochs):
+    """Return the batches that fit sees without shuffling, over all epochs."""
+    starts = range(0, len(x), batch_size)
+    return [(x[s : s + batch_size], y[s : s + batch_size]) for _ in range(epochs) for s in starts]
+
+
+def values(variables):
+    """Return copies of the variables as NumPy arrays."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def same_bits(left, right):
+    """Whether two lists of arrays agree bit for bit, NaN and signed zero included."""
+    return len(left) == len(right) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def block_values(model):
+    """Return the trainable values of each ``block_<number>`` layer and what follows it."""
+    blocks = []
+    for layer in model.layers:
+        if layer.name.startswith("block_"):
+            blocks.append([])
+        if layer.trainable_variables:
+            blocks[-1].extend(values(layer.trainable_variables))
+    return blocks
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Keeps the trainable values of every block before training and after every batch."""
+
+    def on_train_begin(self, logs=None):
+        self.taken = [block_values(self.model)]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.taken.append(block_values(self.model))
+
+    def moved(self):
+        """Return for each batch the indices of the blocks with any bit changed, ascending."""
+        return [
+            tuple(
+                k for k, pair in enumerate(zip(before, after, strict=True)) if not same_bits(*pair)
+            )
+            for before, after in zip(self.taken, self.taken[1:], strict=False)
+        ]
+
+
+def masked_stock(model, steps, before_step=None):
+    """Train by stock ``train_on_batch``, undoing every step for the blocks that should not move.
+
+    A second way to the same weights for every optimizer without a step count in its update rule
+    (SGD, momentum, RMSprop) and without a norm over all gradients: trainable values and slots of
+    the blocks that stand still are put back after each step.
+
+    Args:
+        model: a compiled model whose blocks are named ``block_<number>``.
+        steps: a list of (arguments of train_on_batch, a tuple or a dict; moving blocks).
+        before_step: called with the number of the step, e.g. to set the learning rate.
+
+    Returns:
+        The losses, one a step, each for its own batch.
+    """
+    variables, owner = [], []
+    block = -1
+    for layer in model.layers:
+        block += layer.name.startswith("block_")
+        variables += layer.trainable_variables
+        owner += [block] * len(layer.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    by_path = {
+        variable.path.replace("/", "_"): k for variable, k in zip(variables, owner, strict=True)
+    }
+    slots = []
+    for slot in optimizer.variables:
+        owners = [k for path, k in by_path.items() if path in slot.path]
+        if owners:
+            slots.append((slot, owners[0]))
+    losses = []
+    for number, (arguments, moving) in enumerate(steps):
+        if before_step is not None:
+            before_step(number)
+        watched = [*zip(variables, owner, strict=True), *slots]
+        kept = [(variable, values([variable])[0]) for variable, k in watched if k not in moving]
+        model.reset_metrics()
+        if not isinstance(arguments, dict):
+            arguments = dict(zip(("x", "y", "sample_weight"), arguments, strict=False))
+        losses.append(float(np.asarray(model.train_on_batch(**arguments)).ravel()[0]))
+        for variable, value in kept:
+            variable.assign(value)
+    return losses

@@ -1,0 +1,97 @@
+"""Trainings that can be killed at a batch and started again: for test_resume.py.
+
+``python -m tests.killed FOLDER`` imports Keras once and then kills each scenario in a fork of its
+own, by a real SIGKILL in the middle of an epoch, and leaves the backups in FOLDER.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import layerwise
+from tests.helpers import compiled, normalized_mlp, values, vectors
+
+BlockCoordinate, GreedyLayerwise = layerwise.BlockCoordinate, layerwise.GreedyLayerwise
+
+# name: (schedule, epochs, (epoch, batch) to be killed at)
+SCENARIOS = {
+    "cyclic visits across epochs": (lambda: BlockCoordinate(every=3), 5, (2, 2)),
+    "shuffled": (lambda: BlockCoordinate(order="shuffled", every=2, seed=3), 5, (3, 0)),
+    "random visits of an epoch": (
+        lambda: BlockCoordinate(order="random", every="epoch"),
+        5,
+        (2, 3),
+    ),
+    "sweeps": (lambda: BlockCoordinate(sweep_each_batch=True, order="reverse"), 3, (1, 4)),
+    "reset": (lambda: BlockCoordinate(every=3, state="reset"), 5, (2, 1)),
+    "drop": (lambda: BlockCoordinate(every=7, state="drop", always=["block_3"]), 5, (3, 2)),
+    "greedy, first stage": (lambda: GreedyLayerwise(), 8, (1, 2)),
+    "greedy, start of a stage": (lambda: GreedyLayerwise(head="mlp"), 8, (2, 1)),
+    "greedy, third stage": (lambda: GreedyLayerwise(), 8, (5, 2)),
+    "greedy, last stage": (lambda: GreedyLayerwise(), 8, (7, 2)),
+    "greedy, fine-tuning": (lambda: GreedyLayerwise(finetune_epochs=2), 6, (5, 2)),
+    "simultaneous": (lambda: layerwise.Simultaneous(), 4, (2, 2)),
+}
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends the process as ``kill -9`` does."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(name, folder=None, schedule_first=True, kill=False):
+    """Train a scenario, from the backup in the folder if there is one.
+
+    Returns:
+        Weights, optimizer variables, head weights, visits, and the history of the epochs run here.
+    """
+    keras.utils.set_random_seed(1)
+    make, epochs, at = SCENARIOS[name]
+    model = compiled(normalized_mlp(depth=3, dropout=0.3), optimizer())
+    schedule = make()
+    callbacks = [schedule]
+    if folder is not None:
+        backup = keras.callbacks.BackupAndRestore(Path(folder) / name)
+        callbacks.insert(schedule_first, backup)
+    callbacks += [Kill(*at)] if kill else []
+    x, y = vectors(40)
+    arguments = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
+    history = model.fit(x, y, callbacks=callbacks, **arguments).history
+    heads = [value for k in sorted(schedule.heads) for value in values(schedule.heads[k].variables)]
+    state = values(model.optimizer.variables)
+    return values(model.variables), state, heads, schedule.visits, history
+
+
+def optimizer():
+    decay = keras.optimizers.schedules.CosineDecay(0.02, 40)
+    return keras.optimizers.AdamW(decay, weight_decay=0.05, global_clipnorm=0.5)
+
+
+if __name__ == "__main__":
+    for position, scenario in enumerate(SCENARIOS):
+        child = os.fork()
+        if child == 0:
+            train(scenario, sys.argv[1], schedule_first=position % 2 == 0, kill=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        how = (
+            "killed"
+            if os.WIFSIGNALED(status)
+            else f"ended with {os.waitstatus_to_exitcode(status)}"
+        )
+        print(f"{scenario}: {how}", flush=True)
+    np.save(Path(sys.argv[1]) / "done.npy", 1)

@@ -1,0 +1,237 @@
+"""Bad input raises before the first step, names the remedy, and has moved nothing."""
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from layerwise import BlockCoordinate, GreedyLayerwise, Simultaneous
+from tests.helpers import CLASSES, FEATURES, compiled, mlp, same_bits, values, vectors
+
+
+def frozen():
+    model = mlp()
+    model.trainable = False
+    return model
+
+
+def partly_shared():
+    """A model whose first layer is used twice."""
+    inputs = keras.Input((FEATURES,))
+    shared = keras.layers.Dense(FEATURES, name="block_0")
+    value = keras.layers.Dense(CLASSES, name="block_1")(shared(shared(inputs)))
+    return keras.Model(inputs, value)
+
+
+class OwnTrainStep(keras.Sequential):
+    def train_step(self, *arguments):
+        return super().train_step(*arguments)
+
+
+def own_train_step():
+    return OwnTrainStep([keras.Input((FEATURES,)), *mlp(depth=2).layers])
+
+
+def two_outputs():
+    inputs = keras.Input((FEATURES,))
+    value = keras.layers.Dense(4, name="block_0")(inputs)
+    return keras.Model(inputs, [keras.layers.Dense(CLASSES)(value) for _ in range(2)])
+
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(CLASSES)])
+
+
+def assert_raises_and_moves_nothing(model, callbacks, remedy, epochs=4, y=None, error=None):
+    x, labels = vectors(16)
+    start = values(model.variables)
+    counted = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda b, logs: counted.append(b))
+    with pytest.raises(error or (ValueError, TypeError), match=remedy):
+        y = labels if y is None else y
+        model.fit(x, y, epochs=epochs, batch_size=4, verbose=0, callbacks=[*callbacks, count])
+    assert not counted, "it raised after the first step had begun"
+    assert same_bits(start, values(model.variables))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"order": "backwards"}, "'cyclic', 'reverse', 'shuffled', 'random'.*'backwards'"),
+        ({"order": 3}, "order.*3"),
+        ({"every": 0}, "every.*positive.*'epoch'.*0"),
+        ({"every": -2}, "every.*-2"),
+        ({"every": 1.5}, "every.*1.5"),
+        ({"every": True}, "every.*True"),
+        ({"every": "step"}, "every.*'epoch'.*'step'"),
+        ({"sweep_each_batch": True, "every": 2}, "every.*1.*2"),
+        ({"sweep_each_batch": True, "every": "epoch"}, "every.*1.*'epoch'"),
+        ({"state": "forget"}, "'keep', 'reset' or 'drop'.*'forget'"),
+        ({"seed": -1}, "seed.*-1"),
+        ({"seed": 0.5}, "seed.*0.5"),
+        ({"seed": None}, "seed.*None"),
+        ({"always": "block_3"}, r"always.*\['block_3'\]"),
+        ({"always": 3}, r"always.*\[3\]"),
+        ({"blocks": None}, "blocks.*None"),
+    ],
+)
+def test_arguments_are_checked_at_once(arguments, remedy):
+    with pytest.raises((ValueError, TypeError), match=remedy):
+        BlockCoordinate(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"blocks": "automatic"}, "'auto'.*'layer'"),
+        ({"blocks": 0}, "0"),
+        ({"blocks": -1}, "-1"),
+        ({"blocks": 5}, "4"),
+        ({"blocks": 1.5}, "1.5"),
+        ({"blocks": True}, "True"),
+        ({"blocks": []}, "list of layer names"),
+        ({"blocks": [["block_0"], ["block_1", "block_2"]]}, "block_3"),
+        ({"blocks": [["block_0"], ["block_[0-3]"]]}, "block_0"),
+        ({"blocks": [["block_.*"], ["head"]]}, "head.*block_0"),
+        ({"blocks": [["block_.*"], []]}, "list of layer names"),
+        ({"blocks": [["block_("], ["block_.*"]]}, r"block_\("),
+        ({"blocks": [["block_0", 1], ["block_.*"]]}, "1"),
+        ({"always": ["block_9"]}, "block_9.*block_0"),
+        ({"always": [4]}, "4"),
+        ({"always": [-1]}, "-1"),
+        ({"always": [1.5]}, "1.5"),
+        ({"always": [0, 1, 2, 3]}, "always"),
+        ({"order": lambda sweep, n, rng: [0, 1]}, "order.*4"),
+        ({"order": lambda sweep, n, rng: [0, 1, 2, 4]}, "order.*0 to 3"),
+        ({"order": lambda sweep, n, rng: [0, 1, 2, -1]}, "order.*0 to 3"),
+        ({"order": lambda sweep, n, rng: None}, "order"),
+        ({"order": lambda sweep, n, rng: [0.0, 1.0, 2.0, 3.0]}, "order"),
+    ],
+)
+def test_arguments_that_do_not_fit_the_model(arguments, remedy):
+    model = compiled(mlp(), "adam")
+    assert_raises_and_moves_nothing(model, [BlockCoordinate(**arguments)], remedy)
+
+
+@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
+@pytest.mark.parametrize(
+    ("build", "optimizer", "compile_arguments", "remedy"),
+    [
+        (frozen, "adam", {}, "trainable"),
+        (own_train_step, "adam", {}, "train_step"),
+        (mlp, keras.optimizers.Adam, {"use_ema": True}, "use_ema"),
+        (mlp, keras.optimizers.Adam, {"gradient_accumulation_steps": 2}, "gradient_accumulation"),
+    ],
+)
+def test_models_and_optimizers_that_a_schedule_cannot_honour(
+    make, build, optimizer, compile_arguments, remedy
+):
+    if not isinstance(optimizer, str):
+        optimizer = optimizer(**compile_arguments)
+    assert_raises_and_moves_nothing(compiled(build(), optimizer), [make()], remedy)
+
+
+@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
+def test_a_loss_scale_does_not_hide_what_cannot_be_honoured(make):
+    inner = keras.optimizers.Adam(use_ema=True)
+    model = compiled(mlp(), keras.optimizers.LossScaleOptimizer(inner))
+    assert_raises_and_moves_nothing(model, [make()], "use_ema")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="fit builds the model before callbacks see it"
+)
+@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
+def test_a_model_that_is_not_built(make):
+    model = compiled(unbuilt(), "adam")
+    with pytest.raises(ValueError, match="Input"):
+        model.fit(*vectors(16), epochs=4, verbose=0, callbacks=[make()])
+
+
+@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise, Simultaneous])
+def test_a_model_that_is_not_compiled(make):
+    with pytest.raises(ValueError, match="compile"):
+        mlp().fit(*vectors(16), epochs=4, verbose=0, callbacks=[make()])
+
+
+@pytest.mark.parametrize("second", [BlockCoordinate, Simultaneous, GreedyLayerwise])
+def test_two_schedules_in_one_fit(second):
+    model = compiled(mlp(), "adam")
+    assert_raises_and_moves_nothing(model, [BlockCoordinate(), second()], "(?i)one schedule")
+
+
+def test_the_same_schedule_twice_in_one_fit():
+    schedule = BlockCoordinate()
+    assert_raises_and_moves_nothing(
+        compiled(mlp(), "adam"), [schedule, schedule], "(?i)one schedule"
+    )
+
+
+def test_simultaneous_takes_what_fit_takes():
+    for model in (own_train_step(), unbuilt()):
+        compiled(model, keras.optimizers.Adam(use_ema=True))
+        model.fit(*vectors(16), verbose=0, callbacks=[Simultaneous()])
+
+
+def test_block_coordinate_takes_several_outputs_and_greedy_says_so():
+    model = two_outputs()
+    model.compile("adam", "mse")
+    y = [np.zeros((16, CLASSES), "float32")] * 2
+    model.fit(vectors(16)[0], y, verbose=0, callbacks=[BlockCoordinate()])
+    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], "BlockCoordinate", y=y)
+
+
+def test_a_layer_used_twice_is_in_the_first_block_that_uses_it():
+    model = compiled(partly_shared(), "sgd")
+    schedule = BlockCoordinate(blocks="layer")
+    model.fit(*vectors(16), verbose=0, callbacks=[schedule])
+    assert [block.name for block in schedule.blocks] == ["block_0", "block_1"]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the other backends have it")
+@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
+def test_several_steps_per_execution_on_torch(make):
+    model = compiled(mlp(), "adam", steps_per_execution=2)
+    assert_raises_and_moves_nothing(model, [make()], "steps_per_execution")
+
+
+def test_an_unknown_state_of_a_schedule_before_fit_is_said():
+    schedule = BlockCoordinate()
+    for ask in (schedule.optimizer_state_bytes, lambda: schedule.updates(0, 0)):
+        with pytest.raises((ValueError, TypeError), match="fit"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (),
+        None,
+        layerwise.Update((0,)),
+        (layerwise.Update(()),),
+        (layerwise.Update((4,)),),
+        (layerwise.Update((-1,)),),
+        (layerwise.Update((0,), head=0),),
+    ],
+    ids=str,
+)
+def test_a_schedule_whose_updates_are_wrong_raises_before_the_first_step(found):
+    class Wrong(layerwise.Schedule):
+        def updates(self, epoch, step):
+            return found
+
+    model = compiled(mlp(), "adam")
+    assert_raises_and_moves_nothing(model, [Wrong()], "(?i)update")
+
+
+def test_changing_what_is_trainable_after_compile_is_said():
+    model = compiled(mlp(), "adam")
+    model.fit(*vectors(16), verbose=0)
+    model.get_layer("block_0").trainable = False
+    model.fit(*vectors(16), verbose=0, callbacks=[schedule := BlockCoordinate()])
+    assert [block.name for block in schedule.blocks] == ["block_1", "block_2", "block_3"]
+    model = mlp()
+    model.get_layer("block_0").trainable = False
+    compiled(model, "adam").fit(*vectors(16), verbose=0)
+    model.get_layer("block_0").trainable = True
+    assert_raises_and_moves_nothing(model, [BlockCoordinate()], "compile")

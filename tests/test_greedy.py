@@ -1,0 +1,568 @@
+"""Greedy layerwise training: stages, heads, frozen prefixes, monitors."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from tests import references
+from tests.helpers import (
+    CLASSES,
+    FEATURES,
+    Snapshots,
+    batches,
+    block_values,
+    compiled,
+    mlp,
+    normalized_mlp,
+    same_bits,
+    values,
+    vectors,
+)
+
+DEPTH, BATCH = 4, 8
+
+
+def standing():
+    """An optimizer that moves nothing, so that losses can be computed by hand."""
+    return keras.optimizers.SGD(0.0)
+
+
+def trained(model, schedule, epochs, *callbacks, **arguments):
+    """Train on five batches an epoch in a fixed order and return the history."""
+    x, y = vectors(40)
+    arguments = {"batch_size": BATCH, "shuffle": False, "verbose": 0, **arguments}
+    return model.fit(x, y, epochs=epochs, callbacks=[schedule, *callbacks], **arguments).history
+
+
+def at_end_of_epoch(function):
+    """Return a callback and the list of what the function of the model gave after every epoch."""
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(function(callback.model))
+    )
+    return callback, seen
+
+
+def cross_entropy(logits, labels):
+    return references.softmax_cross_entropy(np.asarray(logits, "float64"), labels)[0]
+
+
+def kernels(model):
+    """Return (kernel, bias) of every dense layer in float64."""
+    return [
+        [value.astype("float64") for value in values(layer.weights)]
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Dense)
+    ]
+
+
+def by_hand(model, head, block, x):
+    """Return the logits of a dense net's head after a block."""
+    for kernel, bias in kernels(model)[: block + 1]:
+        x = np.tanh(x @ kernel + bias)
+    kernel, bias = (value.astype("float64") for value in values(head.weights))
+    return x @ kernel + bias
+
+
+# --- stages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "stages"),
+    [
+        ({}, 4, [0, 1, 2, 3]),
+        ({}, 10, [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]),
+        ({"epochs_per_block": 2}, 8, [0, 0, 1, 1, 2, 2, 3, 3]),
+        ({"epochs_per_block": [1, 3, 1, 2]}, 7, [0, 1, 1, 1, 2, 3, 3]),
+        ({"blocks": 2, "epochs_per_block": [1, 2]}, 3, [0, 1, 1]),
+    ],
+)
+def test_stages_in_order_move_their_own_block_alone(arguments, epochs, stages):
+    model, snapshots = compiled(mlp(), "adamw"), Snapshots()
+    schedule = layerwise.GreedyLayerwise(**arguments)
+    history = trained(model, schedule, epochs, snapshots)
+    assert history["stage"] == stages
+    blocks = [sorted(int(layer.name[-1]) for layer in block.layers) for block in schedule.blocks]
+    assert snapshots.moved() == [tuple(blocks[stage]) for stage in stages for _ in range(5)]
+    starts = [epoch for epoch in range(epochs) if stages[epoch] not in stages[:epoch]]
+    visits = schedule.visits
+    assert [list(names) for names in visits["blocks"]] == [[b.name] for b in schedule.blocks]
+    assert list(visits["epoch"]) == starts
+    assert list(visits["step"]) == [5 * epoch for epoch in starts]
+    assert list(visits["updates"]) == [5 * stages.count(stage) for stage in sorted(set(stages))]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"epochs_per_block": 1}, {"epochs_per_block": [1] * 4}])
+def test_finetuning_moves_all_blocks_and_is_a_stage_of_its_own(arguments):
+    model, snapshots = compiled(mlp(), "adam"), Snapshots()
+    schedule = layerwise.GreedyLayerwise(finetune_epochs=2, **arguments)
+    history = trained(model, schedule, 6, snapshots)
+    stages = [(0,), (1,), (2,), (3,), (0, 1, 2, 3), (0, 1, 2, 3)]
+    assert snapshots.moved() == [stage for stage in stages for _ in range(5)]
+    assert history["stage"][:4] == [0, 1, 2, 3]
+    assert history["stage"][4] == history["stage"][5]
+    assert history["stage"][4] not in (0, 1, 2, 3)
+    assert len(schedule.visits) == 5
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam, global clipping", "decaying sgd"])
+def test_stages_equal_the_oracle(optimizer):
+    decay = keras.optimizers.schedules.ExponentialDecay
+    optimizer, oracle = {
+        "sgd": (keras.optimizers.SGD(0.2), references.SGD(0.2)),
+        "adam, global clipping": (
+            keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.3),
+            references.Adam(0.01, weight_decay=0.1, global_clipnorm=0.3),
+        ),
+        "decaying sgd": (
+            keras.optimizers.SGD(decay(0.3, 10, 0.5)),
+            references.SGD(lambda taken: 0.3 * 0.5 ** (taken / 10)),
+        ),
+    }[optimizer]
+    model, schedule = compiled(mlp(), optimizer), layerwise.GreedyLayerwise()
+    heads = {}
+    remember = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: heads.update(
+            {k: [v.astype("float64") for v in values(h.weights)] for k, h in schedule.heads.items()}
+        )
+    )
+    start = kernels(model)
+    trained(model, schedule, 2 * DEPTH, remember)
+    assert sorted(heads) == [0, 1, 2]
+    x, y = vectors(40)
+    x = x.astype("float64")
+    for stage in range(DEPTH):
+        pairs = [start[stage], *([heads[stage]] if stage < DEPTH - 1 else [])]
+        layers = [{"kernel": kernel, "bias": bias} for kernel, bias in pairs]
+        moving = range(len(layers))
+        steps = [(a, b, moving, False) for a, b in batches(x, y, BATCH, 2)]
+        oracle_now = copy.copy(oracle)
+        if callable(oracle.learning_rate):
+            oracle_now.learning_rate = shifted(oracle.learning_rate, begun=10 * stage)
+        end = references.train(layers, steps, oracle_now, references.softmax_cross_entropy)[-1]
+        found = [kernels(model)[stage]]
+        if stage < DEPTH - 1:
+            found.append(values(schedule.heads[stage].weights))
+        for pair, layer in zip(found, end, strict=True):
+            # Ten float32 steps through two layers; see test_oracles.py.
+            np.testing.assert_allclose(pair[0], layer["kernel"], rtol=2e-5, atol=2e-5)
+            np.testing.assert_allclose(pair[1], layer["bias"], rtol=2e-5, atol=2e-5)
+        x = np.tanh(x @ end[0]["kernel"] + end[0]["bias"])
+
+
+def test_later_blocks_are_not_run():
+    model = compiled(mlp(), "adam")
+    rest = [model.get_layer(f"block_{number}") for number in (2, 3)]
+    whole = [layer.get_weights() for layer in rest]
+    for layer in rest:
+        layer.set_weights([np.full_like(value, np.nan) for value in layer.get_weights()])
+    mend = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: (
+            epoch == 2
+            and [layer.set_weights(value) for layer, value in zip(rest, whole, strict=True)]
+        )
+    )
+    losses = trained(model, layerwise.GreedyLayerwise(), 4, mend)["loss"]
+    assert np.all(np.isfinite(losses))
+
+
+def shifted(rate, begun):
+    return lambda taken: rate(begun + taken)
+
+
+# --- the finished prefix is fixed
+
+
+def test_a_finished_prefix_keeps_every_bit_of_weights_and_statistics():
+    model = compiled(normalized_mlp(depth=3, dropout=0.2), "adamw")
+    callback, seen = at_end_of_epoch(
+        lambda model: [
+            values(v for part in ("block", "normalization") for v in layer(model, part, number))
+            for number in range(3)
+        ]
+    )
+
+    def layer(model, part, number):
+        return model.get_layer(f"{part}_{number}").weights
+
+    trained(model, layerwise.GreedyLayerwise(), 8, callback)
+    for stage in range(3):
+        # The statistics are made right after the stage's last epoch: compare from the next on.
+        frozen = seen[2 * stage + 2][stage]
+        for later in seen[2 * stage + 3 :]:
+            assert same_bits(frozen, later[stage])
+        untouched = seen[0][stage]
+        for earlier in seen[: 2 * stage]:
+            assert same_bits(untouched, earlier[stage]), "a block is not run before its stage"
+
+
+def test_dropout_of_a_finished_prefix_is_off():
+    model = compiled(normalized_mlp(depth=2, dropout=0.5), standing())
+    model.get_layer("dropout_1").rate = 0.0
+    # One batch an epoch, so that no moving average shows in the loss.
+    losses = trained(model, layerwise.GreedyLayerwise(epochs_per_block=3), 9, batch_size=40)["loss"]
+    assert len(set(losses[:3])) == 3, "dropout is on in the block's own stage"
+    assert losses[3] == losses[4] == losses[5]
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.99])
+def test_statistics_of_a_finished_block_are_freed_of_their_initial_values(momentum):
+    model = compiled(normalized_mlp(depth=2, momentum=momentum), standing())
+    layer = model.get_layer("normalization_0")
+    callback, seen = at_end_of_epoch(lambda model: values(layer.non_trainable_variables))
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=[2, 1, 1])
+    history = trained(model, schedule, 4, callback)
+    x, y = vectors(40)
+    kernel, bias = (value.astype("float64") for value in model.get_layer("block_0").get_weights())
+    outputs = [batch @ kernel + bias for batch, _ in batches(x, y, BATCH, 2)]
+    for name, start, found in (("mean", 0.0, 0), ("var", 1.0, 1)):
+        per_batch = [getattr(output, name)(axis=0) for output in outputs]
+        biased = references.moving_average(start, per_batch, momentum)
+        left = momentum ** len(per_batch)
+        debiased = (biased - left * start) / (1 - left)
+        # float32: dividing by 1 - 0.99**10 = 0.096 magnifies rounding tenfold.
+        np.testing.assert_allclose(seen[-1][found], debiased, rtol=2e-5, atol=1e-6)
+    mean, variance = (value.astype("float64") for value in seen[-1])
+    features = np.tanh((x @ kernel + bias - mean) / np.sqrt(variance + layer.epsilon))
+    kernel, bias = kernels(model)[1]
+    logits_of = schedule.heads[1]
+    losses = []
+    for start in range(0, 40, BATCH):
+        value = features[start : start + BATCH] @ kernel + bias
+        value = np.tanh((value - value.mean(0)) / np.sqrt(value.var(0) + layer.epsilon))
+        head = [weight.astype("float64") for weight in values(logits_of.weights)]
+        losses.append(cross_entropy(value @ head[0] + head[1], y[start : start + BATCH]))
+    assert history["loss"][2] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+# --- losses, metrics, validation
+
+
+def test_losses_and_metrics_are_those_of_the_stages_head_and_own_regularizers():
+    strength = 0.3
+    build = mlp(kernel_regularizer=keras.regularizers.L2(strength))
+    model, schedule = compiled(build, standing(), metrics=["accuracy"]), layerwise.GreedyLayerwise()
+    x, y = vectors(40)
+    arguments = {"batch_size": 40, "validation_data": (x, y), "validation_batch_size": 40}
+    history = trained(model, schedule, 4, **arguments)
+    for stage in range(DEPTH):
+        logits = (
+            model.predict(x, verbose=0)
+            if stage == 3
+            else by_hand(model, schedule.heads[stage], stage, x)
+        )
+        own = strength * (kernels(model)[stage][0] ** 2).sum()
+        accuracy = (logits.argmax(axis=1) == y).mean()
+        assert history["loss"][stage] == pytest.approx(cross_entropy(logits, y) + own, rel=1e-5)
+        assert history["val_loss"][stage] == pytest.approx(history["loss"][stage], rel=1e-5)
+        assert history["accuracy"][stage] == pytest.approx(accuracy)
+        assert history["val_accuracy"][stage] == pytest.approx(accuracy)
+
+
+def test_finetuning_shows_the_whole_models_loss():
+    model = compiled(mlp(kernel_regularizer="l2"), standing())
+    x, y = vectors(40)
+    arguments = {"batch_size": 40, "validation_data": (x, y)}
+    history = trained(model, layerwise.GreedyLayerwise(finetune_epochs=1), 5, **arguments)
+    assert history["loss"][4] == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+    assert history["val_loss"][4] == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)
+
+
+def test_validation_runs_in_inference_mode():
+    inputs = keras.Input((FEATURES,))
+    value = keras.layers.Dense(8, "tanh", name="block_0")(inputs)
+    value = keras.layers.Dropout(0.5)(value)
+    outputs = keras.layers.Dense(CLASSES, name="block_1")(value)
+    model = compiled(keras.Model(inputs, outputs), standing())
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=1)
+    x, y = vectors(40)
+    validated = trained(model, schedule, 2, validation_data=(x, y))["val_loss"]
+    expected = cross_entropy(by_hand(model, schedule.heads[0], 0, x), y)
+    assert validated[0] == pytest.approx(expected, rel=1e-5)
+    assert validated[1] == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)
+
+
+# --- heads
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_heads_of_vectors(head):
+    model, schedule = compiled(mlp(), "adam"), layerwise.GreedyLayerwise(head=head)
+    trained(model, schedule, 4)
+    assert sorted(schedule.heads) == [0, 1, 2]
+    x, _ = vectors(10)
+    features = keras.Model(model.inputs, model.get_layer("block_1").output).predict(x, verbose=0)
+    weights = [value.astype("float64") for value in values(schedule.heads[1].weights)]
+    if head == "mlp":
+        assert len(weights) == 4
+        features = np.maximum(features @ weights[0] + weights[1], 0)
+    expected = features @ weights[-2] + weights[-1]
+    found = schedule.heads[1].predict(
+        keras.Model(model.inputs, model.get_layer("block_1").output).predict(x, verbose=0),
+        verbose=0,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_callable_head():
+    def head(features):
+        return keras.layers.Dense(CLASSES, name="own")(keras.layers.Dropout(0.1)(features))
+
+    model, schedule = compiled(mlp(), "adam"), layerwise.GreedyLayerwise(head=head)
+    trained(model, schedule, 4)
+    assert all(h.get_layer("own").built for h in schedule.heads.values())
+
+
+def image_model(activation=None):
+    inputs = keras.Input((6, 6, 2))
+    value = keras.layers.Conv2D(3, 3, padding="same", activation="relu", name="block_0")(inputs)
+    value = keras.layers.Conv2D(4, 3, activation="relu", name="block_1")(value)
+    value = keras.layers.GlobalMaxPooling2D()(value)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, activation, name="block_2")(value))
+
+
+def sequence_model(activation=None, each_position=False):
+    inputs = keras.Input((5,), dtype="int32")
+    value = keras.layers.Embedding(7, 4, name="block_0")(inputs)
+    value = keras.layers.GRU(4, return_sequences=True, name="block_1")(value)
+    value = value if each_position else keras.layers.GlobalAveragePooling1D()(value)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, activation, name="block_2")(value))
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["image", "sequence", "each position"])
+def test_heads_of_images_and_sequences(kind, head, activation):
+    rng = np.random.default_rng(0)
+    if kind == "image":
+        model, x = image_model(activation), rng.normal(size=(16, 6, 6, 2)).astype("float32")
+    else:
+        model = sequence_model(activation, each_position=kind == "each position")
+        x = rng.integers(0, 7, (16, 5))
+    y = rng.integers(0, CLASSES, (16, *model.output_shape[1:-1]))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    compiled(model, "adam", loss=loss)
+    schedule = layerwise.GreedyLayerwise(head=head)
+    history = model.fit(x, y, epochs=3, batch_size=8, verbose=0, callbacks=[schedule]).history
+    assert np.all(np.isfinite(history["loss"]))
+    for block in (0, 1):
+        # A block ends where the next begins: after the pooling, where there is one between them.
+        features = model.get_layer(f"block_{block + 1}").input
+        features = keras.Model(model.inputs, features).predict(x, verbose=0)
+        if kind != "each position":
+            value = features.mean(axis=tuple(range(1, features.ndim - 1)), dtype="float64")
+        else:
+            value = features.astype("float64")
+        weights = [w.astype("float64") for w in values(schedule.heads[block].weights)]
+        if head == "mlp":
+            value = np.maximum(value @ weights[0] + weights[1], 0)
+        value = value @ weights[-2] + weights[-1]
+        if activation:
+            value = np.exp(value) / np.exp(value).sum(axis=-1, keepdims=True)
+        found = schedule.heads[block].predict(features, verbose=0)
+        np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_come_from_the_seed_alone():
+    def heads(seed, global_seed):
+        keras.utils.set_random_seed(global_seed)
+        schedule = layerwise.GreedyLayerwise(seed=seed, head="mlp")
+        trained(compiled(mlp(), standing()), schedule, 4)
+        return [value for k in range(3) for value in values(schedule.heads[k].weights)]
+
+    assert same_bits(heads(1, global_seed=1), heads(1, global_seed=2))
+    assert not same_bits(heads(1, global_seed=1), heads(2, global_seed=1))
+
+
+def test_the_users_model_holds_what_was_trained_and_no_more():
+    model = compiled(mlp(), "adam")
+    weights, layers = list(model.weights), list(model.layers)
+    start = block_values(model)
+    trained(model, layerwise.GreedyLayerwise(), 4)
+    assert all(a is b for a, b in zip(model.weights, weights, strict=True))
+    assert all(a is b for a, b in zip(model.layers, layers, strict=True))
+    ended = block_values(model)
+    assert not any(same_bits(*pair) for pair in zip(start, ended, strict=True))
+    assert int(model.optimizer.iterations) == 20
+
+
+def test_a_model_of_one_block_is_trained_as_it_is():
+    greedy, stock = compiled(mlp(depth=1), "adam"), compiled(mlp(depth=1), "adam")
+    schedule = layerwise.GreedyLayerwise()
+    history = trained(greedy, schedule, 2)
+    x, y = vectors(40)
+    plain = stock.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], plain["loss"], rtol=1e-6)
+    assert not schedule.heads
+
+
+# --- monitors
+
+
+def two_scales():
+    """Return a net whose second stage has a much higher loss than its first, by a regularizer."""
+    strong = keras.regularizers.L2(50.0)
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.Dense(8, "tanh", name="block_0"),
+            keras.layers.Dense(8, "tanh", kernel_regularizer=strong, name="block_1"),
+            keras.layers.Dense(CLASSES, name="block_2"),
+        ]
+    )
+
+
+def as_order(schedule, monitor, schedule_first):
+    return [schedule, monitor] if schedule_first else [monitor, schedule]
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+@pytest.mark.parametrize("finetune", [0, 5])
+def test_early_stopping_ends_the_stage_and_not_the_training(finetune, schedule_first):
+    stopping = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9)
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=5, finetune_epochs=finetune)
+    model, snapshots = compiled(mlp(depth=3), "adam"), Snapshots()
+    x, y = vectors(40)
+    callbacks = [*as_order(schedule, stopping, schedule_first), snapshots]
+    history = model.fit(
+        x, y, batch_size=BATCH, epochs=15 + finetune, verbose=0, callbacks=callbacks
+    ).history
+    # Nothing is an improvement over the first epoch of a stage: each ends after its second.
+    assert history["stage"][:6] == [0, 0, 1, 1, 2, 2]
+    assert len(history["stage"]) == 6 + 2 * (finetune > 0)
+    stages = [(0,), (1,), (2,)] + [(0, 1, 2)] * (finetune > 0)
+    assert snapshots.moved() == [stage for stage in stages for _ in range(10)]
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_early_stopping_starts_afresh_at_each_stage(schedule_first):
+    stopping = keras.callbacks.EarlyStopping("loss", patience=1)
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=4)
+    model = compiled(two_scales(), keras.optimizers.SGD(1e-3))
+    x, y = vectors(40)
+    callbacks = as_order(schedule, stopping, schedule_first)
+    history = model.fit(x, y, epochs=12, shuffle=False, verbose=0, callbacks=callbacks).history
+    assert history["stage"] == [0] * 4 + [1] * 4 + [2] * 4
+    losses = history["loss"]
+    assert losses[4] > 2 * losses[3], "the second stage is worse throughout, but improves"
+    assert losses[4] > losses[5] > losses[6] > losses[7] > losses[3]
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_early_stopping_restores_the_best_weights_of_each_stage(schedule_first):
+    class Worse(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["loss"] = float(epoch)
+            best.setdefault(logs["stage"], block_values(self.model))
+
+    best = {}
+    stopping = keras.callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True)
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=4)
+    model = compiled(mlp(depth=3), "adam")
+    callbacks = [Worse(), *as_order(schedule, stopping, schedule_first)]
+    x, y = vectors(40)
+    history = model.fit(x, y, epochs=12, verbose=0, callbacks=callbacks).history
+    assert history["stage"] == [0] * 3 + [1] * 3 + [2] * 3
+    for stage, values_then in best.items():
+        block = int(stage)
+        assert same_bits(values_then[block], block_values(model)[block])
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_reduce_on_plateau_starts_afresh_at_each_stage(schedule_first):
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=2, min_delta=0)
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=4)
+    model = compiled(two_scales(), keras.optimizers.SGD(1e-3))
+    x, y = vectors(40)
+    callbacks = as_order(schedule, plateau, schedule_first)
+    model.fit(x, y, epochs=12, shuffle=False, verbose=0, callbacks=callbacks)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_the_best_checkpoint_starts_afresh_at_each_stage(schedule_first, tmp_path):
+    path = str(tmp_path / "{epoch:02d}.weights.h5")
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        path, "loss", save_best_only=True, save_weights_only=True
+    )
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=2)
+    model = compiled(two_scales(), keras.optimizers.SGD(1e-3))
+    x, y = vectors(40)
+    callbacks = as_order(schedule, checkpoint, schedule_first)
+    model.fit(x, y, epochs=6, shuffle=False, verbose=0, callbacks=callbacks)
+    assert len(list(tmp_path.iterdir())) == 6, "every epoch was the best of its stage so far"
+
+
+# --- what cannot be
+
+
+def subclassed():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = keras.layers.Dense(4), keras.layers.Dense(CLASSES)
+
+        def call(self, x):
+            return self.second(keras.ops.tanh(self.first(x)))
+
+    model = Own()
+    model(np.zeros((1, FEATURES), "float32"))
+    return model
+
+
+def two_outputs():
+    inputs = keras.Input((FEATURES,))
+    value = keras.layers.Dense(4, name="block_0")(inputs)
+    outputs = [keras.layers.Dense(CLASSES)(value), keras.layers.Dense(CLASSES)(value)]
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "epochs", "remedy"),
+    [
+        (mlp, {"epochs_per_block": 2}, 7, "epochs=8"),
+        (mlp, {"epochs_per_block": 2, "finetune_epochs": 3}, 8, "epochs=11"),
+        (mlp, {"epochs_per_block": [1, 2, 1]}, 4, "4 blocks"),
+        (mlp, {"epochs_per_block": [1, 2, 1, 1]}, 4, "epochs=5"),
+        (mlp, {}, 3, "epochs"),
+        (mlp, {"finetune_epochs": 1}, 4, "epochs"),
+        (mlp, {"head": "quadratic"}, 4, "'linear', 'mlp'"),
+        (mlp, {"head": lambda features: features}, 4, "shape"),
+        (two_outputs, {}, 4, "BlockCoordinate"),
+        (subclassed, {"blocks": "layer"}, 4, "BlockCoordinate"),
+    ],
+)
+def test_what_cannot_be_raises_before_the_first_step(build, arguments, epochs, remedy):
+    model = build()
+    model.compile("adam", "mse")
+    start = values(model.weights)
+    x = vectors(40)[0]
+    y = np.zeros((40, CLASSES), "float32")
+    y = [y, y] if build is two_outputs else y
+    with pytest.raises((ValueError, TypeError), match=remedy):
+        model.fit(
+            x, y, epochs=epochs, verbose=0, callbacks=[layerwise.GreedyLayerwise(**arguments)]
+        )
+    assert same_bits(start, values(model.weights))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"epochs_per_block": 0},
+        {"epochs_per_block": -1},
+        {"epochs_per_block": 1.5},
+        {"epochs_per_block": [1, 0]},
+        {"epochs_per_block": "one"},
+        {"finetune_epochs": -1},
+        {"finetune_epochs": 0.5},
+        {"head": 3},
+    ],
+)
+def test_bad_arguments(arguments):
+    (name,) = arguments
+    with pytest.raises((ValueError, TypeError), match=name):
+        layerwise.GreedyLayerwise(**arguments)

@@ -1,0 +1,179 @@
+"""Optimizer state: bytes held, what reset and drop mean, own step counts."""
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from tests.helpers import (
+    block_values,
+    compiled,
+    convnet,
+    images,
+    mlp,
+    normalized_mlp,
+    same_bits,
+    values,
+    vectors,
+)
+
+
+class Bytes(keras.callbacks.Callback):
+    """Records the bytes of optimizer slots that the schedule and the optimizer's variables hold."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.held = schedule, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.held.append(self.schedule.optimizer_state_bytes())
+
+
+def block_bytes(schedule):
+    return [4 * block.parameters for block in schedule.blocks]
+
+
+def uneven():
+    """Return a net with one block much larger than the others."""
+    layers = [keras.layers.Dense(n, "tanh", name=f"block_{k}") for k, n in enumerate([4, 64, 4, 3])]
+    return keras.Sequential([keras.Input((6,)), *layers])
+
+
+@pytest.mark.parametrize("order", ["cyclic", "random"])
+@pytest.mark.parametrize("build", [mlp, uneven, lambda: normalized_mlp(depth=3), convnet])
+def test_drop_holds_the_moving_block_alone(build, order):
+    model = compiled(build(), "adam")
+    schedule = layerwise.BlockCoordinate(order=order, state="drop", every=2)
+    record = Bytes(schedule)
+    x, y = images(40) if build is convnet else vectors(40)
+    model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=[schedule, record])
+    parameters = block_bytes(schedule)
+    moving = [schedule.updates(step // 5, step)[0].blocks for step in range(20)]
+    # Adam has two slots a parameter; with those of one block, the largest is held at most twice.
+    assert record.held == [2 * parameters[k] for (k,) in moving]
+    assert max(record.held) <= 2 * max(parameters)
+
+
+def test_drop_holds_the_blocks_that_always_move_too():
+    model = compiled(uneven(), "adam")
+    schedule = layerwise.BlockCoordinate(state="drop", always=["block_3"])
+    record = Bytes(schedule)
+    model.fit(*vectors(40), batch_size=8, verbose=0, callbacks=[schedule, record])
+    parameters = block_bytes(schedule)
+    assert record.held == [2 * (parameters[k] + parameters[3]) for k in (0, 1, 2, 0, 1)]
+
+
+def test_keep_and_reset_hold_all():
+    for state in ("keep", "reset"):
+        schedule = layerwise.BlockCoordinate(state=state)
+        record = Bytes(schedule)
+        compiled(mlp(), "adam").fit(*vectors(16), verbose=0, callbacks=[schedule, record])
+        assert set(record.held) == {2 * sum(block_bytes(schedule))}
+
+
+def test_after_fit_the_optimizer_has_all_its_slots_again():
+    model = compiled(mlp(), "adam")
+    schedule = layerwise.BlockCoordinate(state="drop", every=2)
+    model.fit(*vectors(40), batch_size=8, verbose=0, callbacks=[schedule])
+    twin = compiled(mlp(), "adam")
+    twin.optimizer.build(twin.trainable_variables)
+    shapes = [tuple(slot.shape) for slot in twin.optimizer.variables]
+    assert [value.shape for value in values(model.optimizer.variables)] == shapes
+    by_block = [slots_of(model, f"block_{k}") for k in range(4)]
+    assert not any(np.any(slot) for slot in [*by_block[0], *by_block[1], *by_block[3]])
+    assert all(np.any(slot) for slot in by_block[2]), "the last visit's slots are as trained"
+
+
+def slots_of(model, name):
+    return values(s for s in model.optimizer.variables if name in s.path)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.01),
+        lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+        lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+        lambda: keras.optimizers.SGD(0.1),
+        lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+        lambda: keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.3),
+        lambda: keras.optimizers.Nadam(0.01),
+        lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.2),
+        lambda: keras.optimizers.Adafactor(0.01),
+        lambda: keras.optimizers.Ftrl(0.1, initial_accumulator_value=0.2),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+    ],
+    ids=[
+        "adam", "amsgrad", "momentum", "sgd", "rmsprop", "adagrad", "nadam", "adamw", "adafactor",
+        "ftrl", "loss scale",
+    ],
+)  # fmt: skip
+def test_drop_equals_reset_bit_for_bit(optimizer):
+    def run(state):
+        model = compiled(normalized_mlp(depth=1, dropout=0.2), optimizer())
+        schedule = layerwise.BlockCoordinate(every=2, state=state)
+        x, y = vectors(40)
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[schedule])
+        return values(model.weights)
+
+    reset = run("reset")
+    assert same_bits(run("drop"), reset)
+    has_no_state = type(optimizer()) is keras.optimizers.SGD and not optimizer().momentum
+    assert same_bits(run("keep"), reset) == has_no_state
+
+
+@pytest.mark.parametrize("state", ["reset", "drop"])
+@pytest.mark.parametrize("make", [keras.optimizers.Adam, keras.optimizers.Nadam])
+def test_after_a_reset_the_first_step_is_a_new_optimizers_first(make, state):
+    # Visits of five steps: the second sweep's first step of block 0 is the 21st batch.
+    model = compiled(mlp(), make(0.01))
+    schedule = layerwise.BlockCoordinate(every=5, state=state)
+    x, y = vectors(40)
+    arguments = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(x, y, epochs=4, callbacks=[schedule], **arguments)
+    before = model.get_weights()
+    model.fit(x[:8], y[:8], callbacks=[schedule], **arguments)
+    twin = compiled(mlp(), make(0.01))
+    twin.set_weights(before)
+    twin.fit(x[:8], y[:8], **arguments)
+    np.testing.assert_allclose(
+        np.concatenate([v.ravel() for v in block_values(model)[0]]),
+        np.concatenate([v.ravel() for v in block_values(twin)[0]]),
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+def test_a_block_first_visited_late_takes_a_full_first_step():
+    # With the shared count, Adam's first step of a block after many of others is 2.5 to 3.2 times
+    # the learning rate; with its own it is the learning rate, for every weight with a gradient.
+    model = compiled(mlp(), keras.optimizers.Adam(0.01, epsilon=1e-12))
+    x, y = vectors(40)
+    schedule = layerwise.BlockCoordinate(order="reverse", every=20)
+    model.fit(x, y, batch_size=8, epochs=12, verbose=0, callbacks=[schedule])
+    before = block_values(model)[0]
+    model.fit(x[:8], y[:8], verbose=0, callbacks=[schedule])
+    steps = [abs(b - a) for a, b in zip(before, block_values(model)[0], strict=True)]
+    np.testing.assert_allclose(np.concatenate([s.ravel() for s in steps]), 0.01, rtol=1e-3)
+
+
+def test_the_state_of_an_optimizer_that_has_trained_before_is_taken_over():
+    def continued(callbacks):
+        model = compiled(mlp(), "adam")
+        x, y = vectors(40)
+        arguments = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        model.fit(x, y, epochs=2, **arguments)
+        model.fit(x, y, epochs=2, callbacks=callbacks, **arguments)
+        return values(model.weights)
+
+    assert same_bits(continued([]), continued([layerwise.BlockCoordinate(blocks=1)]))
+
+
+@pytest.mark.parametrize("state", ["keep", "reset", "drop"])
+def test_frozen_layers_and_layers_without_weights_have_no_state(state):
+    model = mlp()
+    model.get_layer("block_2").trainable = False
+    compiled(model, "adam")
+    schedule = layerwise.BlockCoordinate(state=state)
+    model.fit(*vectors(40), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
+    assert not [slot.path for slot in model.optimizer.variables if "block_2" in slot.path]

@@ -1,0 +1,117 @@
+"""Simultaneous training, and one block that is the whole model, are stock ``fit`` bit for bit."""
+
+import functools
+import random
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from tests.helpers import compiled, convnet, images, mlp, normalized_mlp, same_bits, values, vectors
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: keras.optimizers.RMSprop(0.01, centered=True),
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "adamw, global clipping": lambda: keras.optimizers.AdamW(
+        0.01, weight_decay=0.1, global_clipnorm=0.3
+    ),
+    "nadam": lambda: keras.optimizers.Nadam(0.01),
+    "learning-rate schedule": lambda: keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(0.05, decay_steps=8)
+    ),
+}
+SCHEDULES = {
+    "simultaneous": layerwise.Simultaneous,
+    "one block": lambda: layerwise.BlockCoordinate(blocks=1),
+}
+
+
+def dropout_mlp():
+    return normalized_mlp(depth=2, dropout=0.3)
+
+
+@functools.cache
+def run(schedule, build, optimizer, jit_compile):
+    """Train from a fixed global seed with shuffling; return weights, slots and history."""
+    keras.utils.set_random_seed(3)
+    optimizer = OPTIMIZERS[optimizer]()
+    model = compiled(build(), optimizer, metrics=["accuracy"], jit_compile=jit_compile)
+    x, y = images() if len(model.input_shape) == 4 else vectors()
+    callbacks = [] if schedule is None else [SCHEDULES[schedule]()]
+    arguments = {"batch_size": 7, "epochs": 2, "validation_split": 0.25, "verbose": 0}
+    history = model.fit(x, y, callbacks=callbacks, **arguments).history
+    return values(model.weights), values(model.optimizer.variables), history
+
+
+def assert_equals_stock(schedule, build, optimizer, jit_compile):
+    weights, slots, history = run(schedule, build, optimizer, jit_compile)
+    stock_weights, stock_slots, stock_history = run(None, build, optimizer, jit_compile)
+    assert same_bits(weights, stock_weights)
+    assert same_bits(slots, stock_slots)
+    assert history == stock_history
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_equals_stock_on_a_dense_net(schedule, optimizer):
+    assert_equals_stock(schedule, mlp, optimizer, jit_compile=False)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("build", [convnet, dropout_mlp])
+def test_equals_stock_with_batch_normalization_and_dropout(schedule, build):
+    assert_equals_stock(schedule, build, "adamw, global clipping", jit_compile="auto")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("build", "optimizer"),
+    [
+        (mlp, "adam"),
+        (dropout_mlp, "learning-rate schedule"),
+        pytest.param(convnet, "momentum", marks=pytest.mark.slow),
+    ],
+)
+def test_equals_stock_under_jit_compile(schedule, build, optimizer):
+    assert_equals_stock(schedule, build, optimizer, jit_compile=True)
+
+
+def test_one_block_equals_stock_with_sample_weights_and_regularizers():
+    def build():
+        return mlp(kernel_regularizer="l2", kernel_constraint=keras.constraints.MaxNorm(1.0))
+
+    def fitted(callbacks):
+        keras.utils.set_random_seed(5)
+        model = compiled(build(), "adam", weighted_metrics=["accuracy"])
+        x, y = vectors()
+        weights = np.linspace(0.1, 2, len(x)).astype("float32")
+        fitted = model.fit(x, y, sample_weight=weights, epochs=2, verbose=0, callbacks=callbacks)
+        return values(model.weights), fitted.history
+
+    weights, history = fitted([layerwise.BlockCoordinate(blocks=1)])
+    stock_weights, stock_history = fitted([])
+    assert same_bits(weights, stock_weights)
+    assert history == stock_history
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        layerwise.Simultaneous,
+        lambda: layerwise.BlockCoordinate(order="shuffled"),
+        lambda: layerwise.BlockCoordinate(order="random", state="reset"),
+        lambda: layerwise.GreedyLayerwise(head="mlp"),
+    ],
+)
+def test_schedules_leave_the_global_random_state_as_stock_fit_does(schedule):
+    def drawn_after(callbacks):
+        keras.utils.set_random_seed(3)
+        model = compiled(mlp(), "adam")
+        model.fit(*vectors(), epochs=4, batch_size=10, verbose=0, callbacks=callbacks)
+        return random.random(), np.random.random(), keras.random.uniform((2,)).__array__().tolist()
+
+    assert drawn_after([schedule()]) == drawn_after([])
