@@ -114,8 +114,11 @@ def test_a_missed_target_is_empty_and_never_the_cap(target):
     assert frame.loc[0, clocks].isna().all()
 
 
-def test_frames_survive_the_disk(tmp_path):
+@pytest.mark.parametrize("commit", ["5a313e5", None])  # None: code outside a git repository
+def test_frames_survive_the_disk(tmp_path, monkeypatch, commit):
     runs, curves = problems.made_up()
+    monkeypatch.setattr(frames, "_git_commit", lambda: commit)
+    runs = frames.run_frame(runs.assign(git_commit=frames.provenance()["git_commit"]))
     frames.write(tmp_path, runs=runs, curves=curves)
     again, curves_again = frames.read(tmp_path)
     pd.testing.assert_frame_equal(again, runs)
