@@ -1,11 +1,12 @@
 """The features below a greedy stage, each computed once.
 
 While stage k is trained, the blocks below it are a fixed function of the example,
-`F_k(x) = f_{k-1}(...f_0(x))`. A memo of F_k that finds an example again by its content cannot be
-wrong, in whatever order `fit` deals the examples: arrays and datasets, shuffled or not, for
-training and for validation. So `fit` stays one stock `fit` of the user's own data; only what its
-dispatcher hands to a step changes. The first time that a stage meets an example,
-`F_k = f_{k-1}(F_{k-1})` is taken from the features of the stage before.
+`F_k(x) = f_{k-1}(...f_0(x))`. A memo of F_k that finds an example again by its content (a hash of
+64 bits: of a million examples, two share one with a probability of 3e-8) is right in whatever
+order `fit` deals the examples: arrays and datasets, shuffled or not, for training and for
+validation. So `fit` stays one stock `fit` of the user's own data; only what its dispatcher hands to
+a step changes. The first time that a stage meets an example, `F_k = f_{k-1}(F_{k-1})` is taken from
+the features of the stage before.
 """
 
 import contextlib

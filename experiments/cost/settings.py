@@ -55,15 +55,15 @@ def _cpu(full):
     return Settings(
         networks=(equal, *small),
         optimizers={"dense": ("adam", "sgd")},
-        repetitions=9 if full else 3,
+        repetitions=7 if full else 3,
         many=functools.partial(dense, width=32),
-        counts=(5, 10, 20, 50, 100) if full else (5, 10, 20),
+        counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
         greedy=Network("dense", functools.partial(dense, 6, 1024), 256, steps=24 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
-        visits=(1, 10, 50) if full else (1, 10),
+        visits=(1, 20) if full else (1, 10),
     )
 
 
@@ -93,7 +93,7 @@ def _gpu(full):
     resnet = Network("ResNet50", resnet50, batch_size=64, steps=2)
     return Settings(
         networks=networks,
-        repetitions=9 if full else 3,
+        repetitions=7 if full else 3,
         many=functools.partial(dense, width=32),
         counts=(5, 10, 20, 50) if full else (5, 10),
         shared_counts=(20, 50, 100, 200) if full else (20,),
@@ -101,5 +101,5 @@ def _gpu(full):
         greedy=Network("dense", functools.partial(dense, 6, 4096, inputs=4096), 2048, steps=24),
         stage_epochs=4,
         baseline=busy,
-        visits=(1, 10, 50) if full else (1, 10),
+        visits=(1, 20) if full else (1, 10),
     )

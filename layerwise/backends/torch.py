@@ -1,6 +1,8 @@
 """Programs on torch: an eager step per Update, whose graph holds the moving blocks' part only."""
 
 import contextlib
+import itertools
+import types
 
 import keras
 import torch
@@ -147,7 +149,7 @@ def _one_batch(session, data):
 def _program(session, update, record):
     step = _step(session, update, record)
     if session.model._should_torch_compile():
-        step = torch.compile(step)
+        step = torch.compile(_with_code_of_its_own(step))
     moving = {id(v) for v in session.variables(update)}
     resting = [v for v in session.model.trainable_variables if id(v) not in moving]
 
@@ -174,6 +176,15 @@ def _step(session, update, record):
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight) if record else {}
 
     return step
+
+
+_numbers = itertools.count()
+
+
+def _with_code_of_its_own(function):
+    """A copy that torch.compile takes for another function: of one, it keeps at most eight versions."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    return types.FunctionType(code, function.__globals__, closure=function.__closure__)
 
 
 @contextlib.contextmanager
