@@ -292,7 +292,8 @@ def run_python(code, *arguments):
 
 
 INTERRUPTED = """
-import sys
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import keras, layerwise
 from tests.helpers import compiled, mlp, vectors
 from tests.test_left_behind import SCHEDULES, assert_is_stock

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -42,6 +43,14 @@ def test_every_figure_is_drawn_from_frames_with_misses_and_losses(tmp_path, sche
     ]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
+
+
+def test_the_same_frames_give_the_same_files_and_no_random_number_is_used(tmp_path):
+    runs, curves = problems.made_up(("simultaneous", "greedy"))
+    state = np.random.get_state()[1].tolist()
+    first, second = (Comparison.of(runs, curves).plot(tmp_path / name) for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert np.random.get_state()[1].tolist() == state
 
 
 def test_one_seed_one_rate_and_no_target_still_draw(tmp_path):

@@ -5,6 +5,7 @@ import functools
 import textwrap
 
 import matplotlib
+import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -179,20 +180,25 @@ def rows(panels, scene, names):
 
 def runs(axes, scene, frame, column, names):
     """A small dot for each run, on its schedule's line."""
-    sns.stripplot(
-        data=frame.astype({column: "float64"}),
-        x=column,
-        y="schedule",
-        order=names,
-        hue="schedule",
-        hue_order=names,
-        palette={name: scene.looks[name].color for name in names},
-        alpha=0.4,
-        size=4.5,
-        jitter=0.13,
-        legend=False,
-        ax=axes,
-    )
+    state = np.random.get_state()
+    np.random.seed(0)  # seaborn draws the jitter here: the same frames give the same figure
+    try:
+        sns.stripplot(
+            data=frame.astype({column: "float64"}),
+            x=column,
+            y="schedule",
+            order=names,
+            hue="schedule",
+            hue_order=names,
+            palette={name: scene.looks[name].color for name in names},
+            alpha=0.4,
+            size=4.5,
+            jitter=0.13,
+            legend=False,
+            ax=axes,
+        )
+    finally:
+        np.random.set_state(state)
     axes.set_ylabel("")
 
 

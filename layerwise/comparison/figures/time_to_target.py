@@ -1,6 +1,7 @@
 """Time to target, run by run, with the runs that missed it in a place of their own."""
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from layerwise.comparison.figures import style
 from layerwise.comparison.statistics import estimate
@@ -38,7 +39,9 @@ def figure(scene):
             _row(axis, place, scene, name, column, end * 1.15)
         axis.set_title(f"{title} to target")
         axis.set_xlabel(title)
-        axis.ticklabel_format(axis="x", scilimits=(-2, 4))
+        axis.xaxis.set_major_formatter(
+            "{x:g}" if column == "seconds_to_target" else EngFormatter(sep="")
+        )
         axis.locator_params(axis="x", nbins=5)
         axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= end])
     style.rows(axes[0], scene, names)
