@@ -335,7 +335,7 @@ def test_a_real_interrupt():
         for line in child.stdout:
             said.append(line.strip())
             if said[-1] == "running":
-                # Again after a thousand batches: Python drops one that it meets in a finalizer.
+                # Again after a thousand batches: Keras drops one that it meets while it waits for logs.
                 child.send_signal(signal.SIGINT)
         child.wait(timeout=60)
         said = [line for line, _ in itertools.groupby(said)]

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -340,13 +342,31 @@ def _one_batch(session, state, data):
         assign_in_state(variable, _empty(variable))
 
     for i, (update, starts) in enumerate(plan):
-        session.before(update, starts, assign_in_state, release_in_state)
-        logs, state = session.run(update, i == 0, state, data)
-        _attach(session.model, state)
-        if i == 0:
-            shown = session.shown(update, logs)
-        session.done(update, steps=int(i == len(plan) - 1))
+        with _uninterrupted():
+            session.before(update, starts, assign_in_state, release_in_state)
+            logs, state = session.run(update, i == 0, state, data)
+            _attach(session.model, state)
+            if i == 0:
+                shown = session.shown(update, logs)
+            session.done(update, steps=int(i == len(plan) - 1))
     return shown, state
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Lets Ctrl-C wait for the end of an Update: one between a step and its result would lose the donated arrays."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # Python does not handle signals here
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _attach(model, state):
