@@ -335,7 +335,7 @@ def test_a_real_interrupt():
         for line in child.stdout:
             said.append(line.strip())
             if said[-1] == "running":
-                # Again after a thousand batches: Keras drops one that it meets while it waits for logs.
+                # Again after a thousand batches: NumPy drops one that it meets while it waits for a JAX array.
                 child.send_signal(signal.SIGINT)
         child.wait(timeout=60)
         said = [line for line, _ in itertools.groupby(said)]
