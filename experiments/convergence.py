@@ -25,8 +25,8 @@ OPTIMIZERS = {
 }
 RATES = {"SGD": (0.01, 0.03, 0.1, 0.3), "Adam": (0.0003, 0.001, 0.003, 0.01)}
 SCALES = {
-    "quick": {"models": ("mlp",), "seeds": 5},
-    "full": {"models": ("mlp", "convnet"), "seeds": 10},
+    "quick": {"models": ("mlp",), "tuning_seeds": 1, "seeds": 5},
+    "full": {"models": ("mlp", "convnet"), "tuning_seeds": 2, "seeds": 10},
 }
 
 
@@ -57,7 +57,6 @@ def define(scale, shape, n_classes, epochs=None):
     }
     return settings | {
         "learning_rates": RATES,
-        "tuning_seeds": 2,
         "schedules": schedules(scale, settings["epochs"]),
         "optimizers": OPTIMIZERS,
     }
