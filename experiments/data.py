@@ -1,5 +1,6 @@
 """Data for the experiments: embedded digits, one's own arrays, or what Keras downloads."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -89,10 +90,9 @@ def _from_file(path):
             f"{', '.join(DOWNLOADS)}."
         )
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with file:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz file")
+        with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 names = ", ".join(file.files) or "none"

@@ -316,6 +316,13 @@ class _Record:
         frames.write_atomically(path, lambda temporary: temporary.write_text(text))
 
     def _warn(self, runs):
+        failed = runs[runs["status"] == "failed"]
+        if len(failed):
+            warnings.warn(
+                f"{len(failed)} of {len(runs)} runs failed. The first, {self._about(failed.iloc[0])}: "
+                f"{failed['error'].iloc[0]} The others: comparison.runs[['schedule', 'error']].",
+                stacklevel=4,
+            )
         edges = [
             f"{self._cell(dict(zip(frames.KEY, key, strict=True)))} "
             f"({tuning.tuned_learning_rate(cell):g})"
@@ -332,6 +339,10 @@ class _Record:
 
 
 def _rates(learning_rates, optimizers):
+    if not isinstance(learning_rates, (dict, tuple, list)):
+        raise TypeError(
+            f"learning_rates must be a tuple of numbers, or a dict of them by optimizer, got {learning_rates!r}."
+        )
     if not isinstance(learning_rates, dict):
         return {name: tuple(learning_rates) for name in optimizers}
     if set(learning_rates) != set(optimizers):

@@ -196,7 +196,9 @@ class Grid:
 
 def _check_names(name, value):
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{name} must name at least one entry, got {value!r}.")
+        raise ValueError(
+            f"{name} must be a dict {{name: entry}} with at least one entry, got {value!r}."
+        )
     for key, entry in value.items():
         if not isinstance(key, str) or not key:
             raise ValueError(f"{name} must have names that are strings, got {key!r}.")

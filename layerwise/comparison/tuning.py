@@ -54,5 +54,7 @@ def target_of(runs):
 
 def at_the_edge(runs):
     """Whether the tuned learning rate is the smallest or largest of those tried."""
-    rates = sorted(runs.loc[runs["phase"] == "tune", "learning_rate"].unique())
-    return len(rates) > 1 and tuned_learning_rate(runs) in (rates[0], rates[-1])
+    tune = runs[runs["phase"] == "tune"]
+    rates = sorted(tune["learning_rate"].unique())
+    chosen = len(rates) > 1 and tune["status"].eq("finished").any()
+    return bool(chosen) and tuned_learning_rate(runs) in (rates[0], rates[-1])

@@ -17,7 +17,9 @@ class GreedyLayerwise(Schedule):
     Stage k computes `L(head_k(f_k(...f_1(x))), y)` and moves f_k and head_k. The finished blocks run in inference mode,
     and nothing beyond the block and its head is computed. The last stage uses the model's own output. Loss and metrics,
     in training and validation, are those of the stage, and the logs say which `stage` it was; losses of different stages
-    cannot be compared, so `EarlyStopping` ends a stage (not the training), and monitors start afresh at each.
+    cannot be compared, so `EarlyStopping` ends a stage (not the training), and monitors start afresh at each: the best
+    value that they end with is the last stage's. A further fit with the same object goes on with the last stage; a new
+    object begins with the first.
 
     Args:
         blocks: What `layerwise.partition(by=...)` takes; the blocks must lie between cut points.

@@ -158,13 +158,14 @@ def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
         def prepare(self, epochs):
             raise RuntimeError("cannot be")
 
-    comparison = compare(
-        schedules={"simultaneous": layerwise.Simultaneous, "breaking": Breaking},
-        optimizers={"sgd": keras.optimizers.SGD},
-        learning_rates=(0.01, 3e38),
-        tuning_seeds=1,
-        target=0.999,
-    )
+    with pytest.warns(UserWarning, match="5 of 10 runs failed.*RuntimeError: cannot be"):
+        comparison = compare(
+            schedules={"simultaneous": layerwise.Simultaneous, "breaking": Breaking},
+            optimizers={"sgd": keras.optimizers.SGD},
+            learning_rates=(0.01, 3e38),
+            tuning_seeds=1,
+            target=0.999,
+        )
     runs = comparison.runs.set_index(["schedule", "phase"])
     assert runs.loc[("simultaneous", "tune"), "status"].tolist() == ["finished", "diverged"]
     assert (runs.loc[("simultaneous", "measure"), "learning_rate"] == 0.01).all()
@@ -204,7 +205,9 @@ def test_regularizers_and_a_given_target():
         ({"batch_size": 61}, ValueError, "at most the 60 training examples"),
         ({"learning_rates": ()}, ValueError, "different positive numbers"),
         ({"learning_rates": {"sgd": (0.1,)}}, ValueError, "optimizers are"),
-        ({"schedules": {}}, ValueError, "schedules must name at least one"),
+        ({"schedules": {}}, ValueError, "schedules must be a dict"),
+        ({"schedules": ["greedy"]}, ValueError, "schedules must be a dict"),
+        ({"learning_rates": 0.1}, TypeError, "learning_rates must be a tuple"),
         ({"schedules": {"s": layerwise.Simultaneous()}}, TypeError, "lambda"),
         ({"schedules": {"s": lambda: "adam"}}, TypeError, "must return a layerwise.Schedule"),
         ({"optimizers": {"adam": lambda rate: "adam"}}, TypeError, "must return a keras optimizer"),
