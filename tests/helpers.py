@@ -6,6 +6,21 @@ import numpy as np
 FEATURES, CLASSES = 6, 3
 
 
+class AtBatch(keras.callbacks.Callback):
+    """Calls a function when a batch of an epoch is over."""
+
+    def __init__(self, epoch, batch, function):
+        super().__init__()
+        self.at, self.function, self.epoch = (epoch, batch), function, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            self.function()
+
+
 def mlp(depth=4, width=8, seed=1, **arguments):
     """Return Dense layers block_0 ... with tanh between them, one block each; logits at the end."""
     layers = [keras.Input((FEATURES,))]

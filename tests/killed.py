@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import layerwise
-from tests.helpers import compiled, normalized_mlp, values, vectors
+from tests.helpers import AtBatch, compiled, normalized_mlp, values, vectors
 
 BlockCoordinate, GreedyLayerwise = layerwise.BlockCoordinate, layerwise.GreedyLayerwise
 
@@ -38,19 +38,8 @@ SCENARIOS = {
 }
 
 
-class Kill(keras.callbacks.Callback):
-    """Ends the process as ``kill -9`` does."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at, self.epoch = (epoch, batch), 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+def kill_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train(name, folder=None, schedule_first=True, kill=False):
@@ -67,7 +56,7 @@ def train(name, folder=None, schedule_first=True, kill=False):
     if folder is not None:
         backup = keras.callbacks.BackupAndRestore(Path(folder) / name)
         callbacks.insert(schedule_first, backup)
-    callbacks += [Kill(*at)] if kill else []
+    callbacks += [AtBatch(*at, kill_this_process)] if kill else []
     x, y = vectors(40)
     arguments = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
     history = model.fit(x, y, callbacks=callbacks, **arguments).history

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import layerwise
-from tests.helpers import compiled, mlp, normalized_mlp, same_bits, values, vectors
+from tests.helpers import AtBatch, compiled, mlp, normalized_mlp, same_bits, values, vectors
 from tests.killed import SCENARIOS, train
 
 ROOT = Path(__file__).parent.parent
@@ -47,19 +47,9 @@ def test_resumed_equals_uninterrupted(killed, name):
     assert found[4] == {key: value[epoch_killed:] for key, value in history.items()}
 
 
-class Stop(keras.callbacks.Callback):
-    """Raises at a batch of an epoch: faster than a kill, and on_train_end does not run either."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at, self.epoch = (epoch, batch), 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise InterruptedError
+def stop_here():
+    """Faster than a kill, and on_train_end does not run either."""
+    raise InterruptedError
 
 
 def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, **arguments):
@@ -68,7 +58,7 @@ def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, **
     callbacks = [] if schedule is None else [schedule]
     if folder is not None:
         callbacks.insert(first, keras.callbacks.BackupAndRestore(folder))
-    callbacks += [Stop(*stop)] if stop else []
+    callbacks += [AtBatch(*stop, stop_here)] if stop else []
     x, y = vectors(40)
     arguments = {"batch_size": 8, "shuffle": False, "verbose": 0, **arguments}
     try:
@@ -114,7 +104,7 @@ def test_resuming_when_early_stopping_has_ended_a_stage(stop, tmp_path):
         callbacks = [schedule, stopping]
         if folder is not None:
             callbacks.append(keras.callbacks.BackupAndRestore(folder))
-        callbacks += [Stop(*stop)] if stop else []
+        callbacks += [AtBatch(*stop, stop_here)] if stop else []
         model = compiled(mlp(depth=3), "adam")
         try:
             x, y = vectors(40)
