@@ -71,3 +71,30 @@ def test_convolutions(block):
     update = Update(None if block == "all" else (block,))
     expected = (4 + 4 + 3 if block == "all" else 4 + 1 + (3 - block)) * convolution
     assert expected <= schedule.flops(update, x, y) < expected + 0.5 * convolution
+
+
+def test_attention():
+    length = 64
+    inputs = value = keras.Input((length, WIDTH))
+    for k in range(2):
+        attention = keras.layers.MultiHeadAttention(
+            2, WIDTH // 2, use_bias=False, name=f"block_{k}"
+        )
+        value = attention(value, value)
+    outputs = keras.layers.GlobalAveragePooling1D(data_format="channels_last")(value)
+    model = compiled(keras.Model(inputs, outputs), "sgd")
+    x, y = np.ones((2, length, WIDTH), "float32"), np.zeros(2, "int32")
+    schedule = layerwise.BlockCoordinate()
+    model.fit(x, y, verbose=0, callbacks=[schedule])
+    product = 2 * (2 * length) * WIDTH * WIDTH  # length is width: also one of scores or of values
+    # Forward: 4 projections, scores and values. Back to queries, keys and values: 1 + 4, and torch
+    # computes the scores again; on to the input 3.
+    forward, inside = 2 * (4 + 2), 1 + 4 + (keras.backend.backend() == "torch")
+    expected = {
+        (0,): forward + (inside + 3) + inside + 4,
+        (1,): forward + inside + 4,
+        None: forward + (inside + 3 + 4) + inside + 4,
+    }
+    for blocks, count in expected.items():
+        found = schedule.flops(Update(blocks), x, y)
+        assert count * product <= found < (count + 1) * product

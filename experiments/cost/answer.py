@@ -25,8 +25,7 @@ def markdown(folder):
 
 
 def _steps(rows):
-    for (network, optimizer), group in rows.groupby(["network", "optimizer"], sort=False):
-        name = f"{network}, {optimizer}"
+    for name, group in rows.groupby("network", sort=False):
         mean = group[group["block"] == "mean"].set_index("quantity")
         yield f"block step / simultaneous step, {name}", _text(mean.loc["step ratio"])
         yield f"by counted FLOPs, {name}", _text(mean.loc["FLOP ratio"])

@@ -49,15 +49,13 @@ def draw(folder):
 def steps(table):
     """The step of each block over the simultaneous step, beside the counted FLOPs."""
     ratios = table[table["quantity"].isin(["step ratio", "FLOP ratio"])]
-    names = [name for name, _ in ratios.groupby(["network", "optimizer"], sort=False)]
+    names = [name for name, _ in ratios.groupby("network", sort=False)]
     backends = _present(table)
     figure, axes = _subplots(len(names), len(backends), 2.5, 1.9, sharey=True)
-    for row, (network, optimizer) in enumerate(names):
+    for row, network in enumerate(names):
         for column, backend in enumerate(backends):
             ax = axes[row, column]
-            here = ratios.query(
-                "network == @network and optimizer == @optimizer and backend == @backend"
-            )
+            here = ratios.query("network == @network and backend == @backend")
             blocks = here[here["block"].str.isdigit() & here["quantity"].eq("step ratio")]
             limits = here[here["block"].str.isdigit() & here["quantity"].eq("FLOP ratio")]
             if blocks.empty:
@@ -69,14 +67,12 @@ def steps(table):
             mean = here[here["block"] == "mean"].set_index("quantity")["value"]
             text = f"mean {mean['step ratio']:.2f}; FLOPs {mean['FLOP ratio']:.2f}"
             ax.text(0.03, 0.05, text, transform=ax.transAxes, fontsize=8, bbox=_BOX)
-            ax.set_title(
-                f"{backend}: {network}, {optimizer.upper() if optimizer == 'sgd' else 'Adam'}"
-            )
+            ax.set_title(f"{backend}: {network}")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0)
     _labels(axes, "block (0 is at the input)", "step / simultaneous step")
     figure.suptitle(
-        "Seconds of a step that moves one block, over a step that moves all (median, quartiles); dashed: by FLOPs"
+        "Seconds of an Adam step that moves one block, over one that moves all (median, quartiles); dashed: by FLOPs"
     )
     return figure
 

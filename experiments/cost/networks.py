@@ -16,7 +16,7 @@ class Network:
         name: What the frames and figures call it.
         build: `() -> uncompiled keras.Model` that gives one vector of logits for each example.
         batch_size: Examples in a batch.
-        steps: Least number of batches in a measured epoch; it is rounded up to whole sweeps over the blocks.
+        steps: Least number of timed steps in an epoch; it is rounded up to whole sweeps over the blocks.
         blocks: What `layerwise.partition(by=...)` takes.
     """
 
@@ -34,11 +34,10 @@ class Network:
         return x, random.integers(0, model.output_shape[-1], rows).astype("int32")
 
 
-def compiled(model, optimizer="adam"):
-    """Compiles for integer labels. Small steps: the weights must stay finite, or arithmetic on denormals is timed."""
+def compiled(model):
+    """Compiles with small steps of Adam: weights must stay finite, or arithmetic on denormals is timed."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizers = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
-    model.compile(optimizer=optimizers[optimizer](1e-5), loss=loss)
+    model.compile(optimizer=keras.optimizers.Adam(1e-5), loss=loss)
     return model
 
 
@@ -60,7 +59,7 @@ def dense(depth, width, inputs=None):
     return model
 
 
-def convnet(widths=(32, 32, 64, 64, 128, 128), image=(32, 32, 3)):
+def convnet(widths=(64, 64, 128, 128, 256, 256), image=(32, 32, 3)):
     """3x3 convolutions with batch normalization, halved in size after every second; each a block.
 
     The last one gives the logits, averaged over the image, so that there are as many blocks as widths.
@@ -83,10 +82,11 @@ def convnet(widths=(32, 32, 64, 64, 128, 128), image=(32, 32, 3)):
     return keras.Model(inputs, layers.GlobalAveragePooling2D(data_format="channels_last")(value))
 
 
-def transformer(depth=6, width=128, heads=4, length=64):
+def transformer(depth=6, width=512, heads=8, length=64):
     """`depth` pre-norm layers of attention and a two-layer network, over a sequence of vectors.
 
-    It can be cut inside a layer too, between attention and network: `partition(by=depth)` gives a block per layer.
+    Depth, width and heads are by default those of the encoder in Vaswani et al. (2017), table 3. It can be cut inside
+    a layer too, between attention and network: `partition(by=depth)` gives a block per layer.
 
     Example:
     >>> import layerwise

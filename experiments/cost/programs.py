@@ -10,7 +10,7 @@ def measure(settings):
     _simultaneous(_training(settings, 2))  # what a framework does once
     rows = []
     for n in sorted({*settings.counts, *settings.shared_counts}):
-        repetitions = settings.repetitions if n <= 20 else 1
+        repetitions = min(3, settings.repetitions) if n <= 20 else 1
         found = [
             (
                 n,

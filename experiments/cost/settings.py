@@ -12,7 +12,6 @@ class Settings:
 
     Attributes:
         networks: Networks whose steps are measured.
-        optimizers: `{name of a network: names of optimizers}`; "adam" where it is not listed.
         repetitions: Interleaved repetitions of each measurement.
         many: Builds the network of many blocks from their number.
         counts: Numbers of blocks for which programs are counted and compiled, one for each block.
@@ -35,7 +34,6 @@ class Settings:
     stage_epochs: int
     baseline: Network
     visits: tuple
-    optimizers: dict = dataclasses.field(default_factory=dict)
     max_programs: int = 16
 
 
@@ -47,23 +45,22 @@ def settings(scale, device):
 def _cpu(full):
     equal = Network("dense", functools.partial(dense, 20, 512), batch_size=128, steps=20)
     small = (
-        Network("convnet", convnet, batch_size=32, steps=6),
-        Network("transformer", transformer, batch_size=16, steps=6, blocks=6),
+        Network("convnet", convnet, batch_size=16, steps=6),
+        Network("transformer", transformer, batch_size=4, steps=6, blocks=6),
     )
     wide = Network("dense 1024", functools.partial(dense, 20, 1024), batch_size=32, steps=2)
     resnet = Network("ResNet50", resnet50, batch_size=4, steps=2)
     return Settings(
         networks=(equal, *small),
-        optimizers={"dense": ("adam", "sgd")},
-        repetitions=7 if full else 3,
+        repetitions=5 if full else 3,
         many=functools.partial(dense, width=32),
         counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
-        greedy=Network("dense", functools.partial(dense, 6, 1024), 256, steps=24 if full else 6),
+        greedy=Network("dense", functools.partial(dense, 6, 1024), 256, steps=12 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
-        visits=(1, 20) if full else (1, 10),
+        visits=(1, 10),
     )
 
 

@@ -5,21 +5,19 @@ import numpy as np
 import layerwise
 from experiments.cost.timing import Planned, Training, summary
 
-CHUNK = 5  # epochs between two looks at the simultaneous step, so that both see the same machine
+CHUNK = 2  # epochs between two looks at the simultaneous step, so that both see the same machine
 
 
 def measure(settings):
-    """Rows for every network and optimizer."""
-    rows = []
-    for network in settings.networks:
-        for optimizer in settings.optimizers.get(network.name, ("adam",)):
-            rows += of_network(network, optimizer, settings.repetitions)
-    return rows
+    """Rows for every network."""
+    return [
+        row for network in settings.networks for row in of_network(network, settings.repetitions)
+    ]
 
 
-def of_network(network, optimizer, repetitions):
+def of_network(network, repetitions):
     """Rows of one network: seconds and ratios of each block, their mean, and the switching; the counted FLOPs."""
-    training = Training(network, optimizer)
+    training = Training(network)
     n = training.n_blocks
     schedule = Planned([*range(n), "cyclic"], network.blocks)
     _round(training, schedule)  # compiles
@@ -49,7 +47,6 @@ def of_network(network, optimizer, repetitions):
     return [
         {
             "network": network.name,
-            "optimizer": optimizer,
             "n_blocks": n,
             "block": block,
             "block_name": name,

@@ -7,7 +7,7 @@ import pandas as pd
 
 PARTS = ("steps", "switches", "programs", "memory", "greedy", "baselines")
 IDENTITY = ("backend", "device", "dtype")
-WHAT = ("network", "optimizer", "n_blocks", "block", "block_name", "every", "variant", "quantity")
+WHAT = ("network", "n_blocks", "block", "block_name", "every", "variant", "quantity")
 NUMBERS = ("value", "low", "high", "unit", "repetitions")
 ORIGIN = (
     "scale",

@@ -109,8 +109,18 @@ def test_function(session, update):
 
 def flops(session, update, x, y):
     """FLOPs of a step on this batch, by torch's counter; weights, statistics and seeds are put back."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 
+    def forward(query, key, value, *rest, **more):
+        return flop_counter.sdpa_flop_count(query, key, value)
+
+    def backward(gradient, query, key, value, *rest, **more):
+        return flop_counter.sdpa_backward_flop_count(gradient, query, key, value)
+
+    attention = {  # the counter knows attention on GPUs only
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
     model = session.model
     variables = model.variables + model.optimizer.variables + model.metrics_variables
     variables += [v for head in session.heads.values() for v in head.variables]
@@ -121,7 +131,7 @@ def flops(session, update, x, y):
     try:
         if released:
             session.optimizer.restore(assign, range(len(session.blocks)))
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter.FlopCounterMode(display=False, custom_mapping=attention) as counter:
             if update.blocks is None:
                 model.train_step(data)
             else:
