@@ -49,8 +49,22 @@ def require(device):
         )  # TF32 products, as JAX and TensorFlow do by themselves
 
 
+def reset_device_peak():
+    """Lets `device_peak` begin anew, where a backend can."""
+    if device_name() == _processor():
+        return
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.reset_memory_stats("GPU:0")
+
+
 def device_peak():
-    """Most bytes that were allocated on a GPU at once; None on a CPU."""
+    """Most bytes that were allocated on a GPU at once, on JAX since the start of the process; None on a CPU."""
     if device_name() == _processor():
         return None
     if keras.backend.backend() == "torch":

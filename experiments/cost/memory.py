@@ -1,5 +1,6 @@
 """memory: optimizer state and peak memory by state, each in a process of its own; activations saved on torch."""
 
+import gc
 import json
 import os
 import re
@@ -8,9 +9,10 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 
 import layerwise
-from experiments.cost.devices import device_peak
+from experiments.cost.devices import device_peak, reset_device_peak
 from experiments.cost.settings import settings as settings_of
 from experiments.cost.timing import Planned, Training
 
@@ -30,25 +32,30 @@ def measure(settings):
 
 
 def of_network(network, variant):
-    """Rows of this process: bytes of optimizer slots held after the first step, and peaks."""
-    before = _resident_peak()
+    """Rows of this process: bytes of optimizer slots held after the first step, and peaks of the steps after it.
+
+    The block that moves is the largest. Before and in the first step all slots are there: Keras' optimizers make them at
+    once; and compiling takes memory, too.
+    """
+    before = _resident("VmRSS")
     training = Training(network, steps=3)
+    blocks = layerwise.partition(training.model, network.blocks)
+    sizes = [4 * block.parameters for block in blocks]
     schedule = layerwise.Simultaneous()
     if variant != "simultaneous":
-        schedule = layerwise.BlockCoordinate(network.blocks, state=variant)
-    held = _HeldState(schedule)
+        schedule = Planned([int(np.argmax(sizes))], network.blocks, variant)
+    held = _AfterFirstStep(schedule)
     training.epochs(schedule, callbacks=[held])
     found = [
-        ("optimizer state", held.after_first_step),
-        ("peak resident memory", _resident_peak() - before),
+        ("optimizer state", held.optimizer_state),
+        ("peak resident memory", _resident("VmHWM") - before),
     ]
     device = device_peak()
     if device is not None:
         found.append(("peak device memory", device))
-    blocks = layerwise.partition(training.model, network.blocks)
     found += [
-        ("largest block", max(4 * block.parameters for block in blocks)),
-        ("weights", 4 * sum(block.parameters for block in blocks)),
+        ("largest block", max(sizes)),
+        ("weights", sum(sizes)),
     ]
     return [
         {"network": network.name, "n_blocks": len(blocks), "variant": variant}
@@ -87,22 +94,25 @@ def saved_activations(network):
     ]
 
 
-class _HeldState(keras.callbacks.Callback):
-    """Asks for the optimizer state after the first step: at the end of fit all of it is back."""
+class _AfterFirstStep(keras.callbacks.Callback):
+    """Asks for the optimizer state, all of which is back at the end of fit, and lets the peaks begin."""
 
     def __init__(self, schedule):
         super().__init__()
-        self.schedule, self.after_first_step = schedule, None
+        self.schedule, self.optimizer_state = schedule, None
 
     def on_train_batch_end(self, batch, logs=None):
         if batch == 0:
-            self.after_first_step = self.schedule.optimizer_state_bytes()
+            self.optimizer_state = self.schedule.optimizer_state_bytes()
+            gc.collect()
+            reset_device_peak()
+            Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins at VmRSS: proc(5)
 
 
-def _resident_peak():
+def _resident(name):
     """Bytes; not from `getrusage`, which counts what the parent process held when it started this one."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+    return int(re.search(rf"{name}:\s*(\d+) kB", status)[1]) * 1024
 
 
 def _in_a_process(network, variant):
