@@ -41,8 +41,8 @@ def compiled(model):
     return model
 
 
-def dense(depth, width, inputs=None):
-    """`depth` dense layers of `width` units, each a block.
+def dense(depth, width, inputs=None, classes=None):
+    """`depth` dense layers of `width` units, each a block, the last one of them the output unless there are `classes`.
 
     Example:
     >>> import layerwise
@@ -52,10 +52,12 @@ def dense(depth, width, inputs=None):
     """
     model = keras.Sequential([keras.Input((inputs or width,))])
     for number in range(depth):
-        activation = None if number == depth - 1 else "relu"
+        activation = None if number == depth - 1 and not classes else "relu"
         model.add(
             layers.Dense(width, activation, kernel_initializer="he_normal", name=f"dense{number}")
         )
+    if classes:
+        model.add(layers.Dense(classes, name="classes"))
     return model
 
 

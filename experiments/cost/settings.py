@@ -42,6 +42,12 @@ def settings(scale, device):
     return {"cpu": _cpu, "gpu": _gpu}[device](scale == "full")
 
 
+def _equal_blocks(width, batch_size, steps):
+    """Six equal blocks, the last one with the output; ten classes, so that heads are small."""
+    build = functools.partial(dense, 6, width, classes=10)
+    return Network(f"dense {width}", build, batch_size, steps, blocks=6)
+
+
 def _cpu(full):
     equal = Network("dense", functools.partial(dense, 20, 512), batch_size=128, steps=20)
     small = (
@@ -57,7 +63,7 @@ def _cpu(full):
         counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
-        greedy=Network("dense", functools.partial(dense, 6, 1024), 256, steps=12 if full else 6),
+        greedy=_equal_blocks(1024, batch_size=128, steps=24 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
         visits=(1, 10),
@@ -95,7 +101,7 @@ def _gpu(full):
         counts=(5, 10, 20, 50) if full else (5, 10),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(*networks, resnet) if full else networks[:1],
-        greedy=Network("dense", functools.partial(dense, 6, 4096, inputs=4096), 2048, steps=24),
+        greedy=_equal_blocks(4096, batch_size=2048, steps=24),
         stage_epochs=4,
         baseline=busy,
         visits=(1, 20) if full else (1, 10),
