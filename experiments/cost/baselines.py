@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 import layerwise
-from experiments.cost.badam import Badam
+from experiments.cost import badam
 from experiments.cost.recompile import Recompiling
 from experiments.cost.timing import Training, summary
 
@@ -24,15 +24,17 @@ def of_visits(settings, every):
     schedule = layerwise.BlockCoordinate(network.blocks, every=every, state="reset")
     masked = Training(network, steps=training.steps)
     _mask_gradients(masked.model, blocks, every)
-    badam = Badam(training, every)
-    ways = {
-        "layerwise": lambda: training.epochs(schedule)[0],
-        "gradient of all layers, masked": lambda: masked.epochs()[0],
-        "badam (torch)": badam.epoch,
-    }
-    for way in ways.values():
-        way()  # compiles
-    found = [{name: way() for name, way in ways.items()} for _ in range(settings.repetitions)]
+    widths = [layer.kernel.shape[0] for layer in training.model.layers]
+    widths.append(training.model.output_shape[-1])
+    with badam.Process(widths, network.batch_size, training.steps, every) as published:
+        ways = {
+            "layerwise": lambda: training.epochs(schedule)[0],
+            "gradient of all layers, masked": lambda: masked.epochs()[0],
+            "badam (torch)": published.epoch,
+        }
+        for way in ways.values():
+            way()  # compiles
+        found = [{name: way() for name, way in ways.items()} for _ in range(settings.repetitions)]
     seconds = {name: np.array([one[name] for one in found]) for name in ways}
     ratios = {name: values / seconds["layerwise"] for name, values in seconds.items()}
     recompiled = _recompiled(training, schedule.blocks, every)

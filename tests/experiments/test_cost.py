@@ -195,7 +195,7 @@ def test_recompiling_moves_one_block_and_is_undone():
 def test_badam_makes_the_same_visits(every):
     from experiments.cost.badam import Badam
 
-    badam = Badam(Training(SMALL, steps=3 * every), every)
+    badam = Badam([64] * 4, 256, 3 * every, every)
     batches, moved = badam.batches, []
     for batch in batches[: 3 * every]:
         before = [p.detach().clone() for p in badam.network.parameters()]
