@@ -63,7 +63,7 @@ def _cpu(full):
         counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
-        greedy=_equal_blocks(1024, batch_size=128, steps=24 if full else 6),
+        greedy=_equal_blocks(1024, batch_size=128, steps=48 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
         visits=(1, 10),
