@@ -44,14 +44,20 @@ def _switches(rows):
 
 
 def _programs(rows):
-    for (n, variant), group in rows[rows["quantity"] == "compile"].groupby(["n_blocks", "variant"]):
-        if n == rows["n_blocks"].max():
-            yield f"compile seconds, {n} blocks, {variant}", _text(group.iloc[0])
+    most = rows["n_blocks"].max()
+    found = rows[rows["n_blocks"] == most].pivot(
+        index="variant", columns="quantity", values="value"
+    )
+    ratios = found["compile"] / found.loc["simultaneous", "compile"]
+    for variant in found.index[found["programs"] > 1]:  # torch compiles none
+        name = f"compiling a sweep of {most} blocks / a simultaneous step, {variant}"
+        yield name, f"{ratios[variant]:.3g}"
 
 
 def _memory(rows):
     states = rows[
-        rows["quantity"].isin(["optimizer state", "largest block"]) & rows["variant"].notna()
+        rows["quantity"].isin(["optimizer state", "largest block"])
+        & rows["variant"].isin(["simultaneous", "drop"])
     ]
     for (network, variant), group in states.groupby(["network", "variant"], sort=False):
         held = group.set_index("quantity")["value"]

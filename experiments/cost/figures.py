@@ -129,10 +129,10 @@ def programs(table):
 
 
 def memory(table):
-    """Optimizer state after the first step, and the peak of the process."""
+    """Optimizer state after the first step, and the peak of the process in the steps after it."""
     quantities = [
         ("optimizer state", "MiB of optimizer state held"),
-        ("peak resident memory", "MiB, peak of the process over the imported framework"),
+        ("peak resident memory", "MiB the process adds, peak of later steps"),
         ("peak device memory", "MiB, peak on the device"),
     ]
     states = table[table["variant"].notna()]
@@ -158,7 +158,7 @@ def memory(table):
             ax.set(xlabel=text, ylabel="", title=network)
     if axes[0, 0].get_legend():
         sns.move_legend(axes[0, 0], "lower right", title="", frameon=True)
-    figure.suptitle("Adam; dashed: twice the largest block")
+    figure.suptitle("Adam on the largest block; dashed: twice its bytes")
     return figure
 
 

@@ -1,5 +1,6 @@
 """memory: optimizer state and peak memory by state, each in a process of its own; activations saved on torch."""
 
+import ctypes
 import gc
 import json
 import os
@@ -48,11 +49,10 @@ def of_network(network, variant):
     training.epochs(schedule, callbacks=[held])
     found = [
         ("optimizer state", held.optimizer_state),
-        ("peak resident memory", _resident("VmHWM") - before),
+        ("peak resident memory", held.resident - before),
     ]
-    device = device_peak()
-    if device is not None:
-        found.append(("peak device memory", device))
+    if held.device is not None:
+        found.append(("peak device memory", held.device))
     found += [
         ("largest block", max(sizes)),
         ("weights", sum(sizes)),
@@ -95,18 +95,22 @@ def saved_activations(network):
 
 
 class _AfterFirstStep(keras.callbacks.Callback):
-    """Asks for the optimizer state, all of which is back at the end of fit, and lets the peaks begin."""
+    """Bytes of optimizer state, and peaks of the steps after the first one. At the end of fit all state is back."""
 
     def __init__(self, schedule):
         super().__init__()
-        self.schedule, self.optimizer_state = schedule, None
+        self.schedule = schedule
 
     def on_train_batch_end(self, batch, logs=None):
         if batch == 0:
             self.optimizer_state = self.schedule.optimizer_state_bytes()
             gc.collect()
+            ctypes.CDLL(None).malloc_trim(
+                0
+            )  # what was freed goes back to the system: malloc_trim(3)
             reset_device_peak()
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins at VmRSS: proc(5)
+        self.resident, self.device = _resident("VmHWM"), device_peak()
 
 
 def _resident(name):
