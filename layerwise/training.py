@@ -507,6 +507,16 @@ class Session:
                     self.optimizer.reset(k, assign)
         self._settled = True
 
+    def carry_out(self, plan, run, assign, release):
+        """The Updates of one batch, by `run(update, record) -> logs`: the logs that its first one shows."""
+        for i, (update, starts) in enumerate(plan):
+            self.before(update, starts, assign, release)
+            logs = run(update, i == 0)
+            if i == 0:
+                shown = self.shown(update, logs)
+            self.done(update, steps=int(i == len(plan) - 1))
+        return shown
+
     def done(self, update, steps=0):
         """An Update has run; `steps` batches are over with it."""
         self.counts[update] += max(steps, 1)

@@ -327,7 +327,6 @@ def _apply(session, gradients, variables, values, written):
 
 
 def _one_batch(session, state, data):
-    plan = session.plan()
     at = {id(v): i for i, v in enumerate(session.model.optimizer.variables)}
 
     def assign_in_state(variable, value):
@@ -341,15 +340,14 @@ def _one_batch(session, state, data):
     def release_in_state(variable):
         assign_in_state(variable, _empty(variable))
 
-    for i, (update, starts) in enumerate(plan):
+    def run(update, record):
+        nonlocal state
         with _uninterrupted():
-            session.before(update, starts, assign_in_state, release_in_state)
-            logs, state = session.run(update, i == 0, state, data)
+            logs, state = session.run(update, record, state, data)
             _attach(session.model, state)
-            if i == 0:
-                shown = session.shown(update, logs)
-            session.done(update, steps=int(i == len(plan) - 1))
-    return shown, state
+        return logs
+
+    return session.carry_out(session.plan(), run, assign_in_state, release_in_state), state
 
 
 @contextlib.contextmanager

@@ -202,13 +202,9 @@ def _one_batch(session, iterator):
     data = (
         iterator if alone else [session.take(next(iterator))]
     )  # a program takes its batch from either
-    for i, (update, starts) in enumerate(plan):
-        session.before(update, starts, assign, release)
-        logs = session.run(update, i == 0, data)
-        if i == 0:
-            shown = session.shown(update, logs)
-        session.done(update, steps=int(i == len(plan) - 1))
-    return shown
+    return session.carry_out(
+        plan, lambda update, record: session.run(update, record, data), assign, release
+    )
 
 
 def _step(session, updates, record, which=None, only=None):

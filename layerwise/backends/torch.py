@@ -87,7 +87,12 @@ def train_function(session):
     """What stands in for `model.train_function`: finds the program of each Update and runs it."""
 
     def train_function(data):
-        return _one_batch(session, session.take(data[0]))
+        batch = session.take(data[0])
+
+        def run(update, record):
+            return session.run(update, record, batch)
+
+        return session.carry_out(session.plan(), run, assign, release)
 
     return train_function
 
@@ -143,17 +148,6 @@ def flops(session, update, x, y):
             session.optimizer.released = released
         model.zero_grad()
     return int(counter.get_total_flops())
-
-
-def _one_batch(session, data):
-    plan = session.plan()
-    for i, (update, starts) in enumerate(plan):
-        session.before(update, starts, assign, release)
-        logs = session.run(update, i == 0, data)
-        if i == 0:
-            shown = session.shown(update, logs)
-        session.done(update, steps=int(i == len(plan) - 1))
-    return shown
 
 
 def _program(session, update, record):
