@@ -9,6 +9,7 @@ interrupted `fit` never says goodbye, so the dispatcher comes with a replaced `m
 
 import abc
 import collections
+import contextlib
 import functools
 import inspect
 import json
@@ -507,14 +508,18 @@ class Session:
                     self.optimizer.reset(k, assign)
         self._settled = True
 
-    def carry_out(self, plan, run, assign, release):
-        """The Updates of one batch, by `run(update, record) -> logs`: the logs that its first one shows."""
+    def carry_out(self, plan, run, assign, release, around=contextlib.nullcontext):
+        """The Updates of one batch, by `run(update, record) -> logs`: the logs that its first one shows.
+
+        `around`: the context of each Update, which ends when it is counted.
+        """
         for i, (update, starts) in enumerate(plan):
-            self.before(update, starts, assign, release)
-            logs = run(update, i == 0)
-            if i == 0:
-                shown = self.shown(update, logs)
-            self.done(update, steps=int(i == len(plan) - 1))
+            with around():
+                self.before(update, starts, assign, release)
+                logs = run(update, i == 0)
+                if i == 0:
+                    shown = self.shown(update, logs)
+                self.done(update, steps=int(i == len(plan) - 1))
         return shown
 
     def done(self, update, steps=0):

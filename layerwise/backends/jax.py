@@ -342,12 +342,13 @@ def _one_batch(session, state, data):
 
     def run(update, record):
         nonlocal state
-        with _uninterrupted():
-            logs, state = session.run(update, record, state, data)
-            _attach(session.model, state)
+        logs, state = session.run(update, record, state, data)
+        _attach(session.model, state)
         return logs
 
-    return session.carry_out(session.plan(), run, assign_in_state, release_in_state), state
+    plan = session.plan()
+    shown = session.carry_out(plan, run, assign_in_state, release_in_state, _uninterrupted)
+    return shown, state
 
 
 @contextlib.contextmanager
