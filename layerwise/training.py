@@ -285,8 +285,9 @@ class Session:
             self.optimizer = BlockOptimizer(
                 self.model, self.blocks, self.heads, self.schedule.state
             )
-        self.programs, self.traces = {}, collections.Counter()
+        self.programs, self.traces, self._ran = {}, collections.Counter(), set()
         self._test_programs, self._flops, self._stages, self._sharing = {}, {}, {}, {}
+        self.backwards = {}  # traced gradients, which programs share
         self._compiled = identity
 
     # --- into and out of fit
@@ -533,16 +534,35 @@ class Session:
     def run(self, update, record, *arguments):
         """Calls the program of an Update. `record`: whether it shows loss and metrics."""
         shared = self.sharing(update)
-        key = (shared, record)
-        new = key not in self.programs
+        key, program = (shared, record), self._program(shared, record)
+        new = key not in self._ran
         if new:
-            self.programs[key] = backend.program(self, shared, record)
+            backend.wait(arguments)  # for earlier steps, whose time is not that of compiling
         traces, start = self.traces[key], time.perf_counter()
-        result = self.programs[key](shared.index(update), *arguments)
+        result = program(shared.index(update), *arguments)
         if new or (self.traces[key] != traces and not self.model.run_eagerly):
             backend.wait(result)
             self.compile_seconds += time.perf_counter() - start
+            self._ran.add(key)
         return result
+
+    def following(self):
+        """The program that this epoch needs next of those that were not made yet; None where none is in sight."""
+        if self.schedule.state == "drop":
+            return None  # its slots are not there yet
+        left = (self.params.get("steps") or np.inf) - self.log[-1][1]
+        for step in range(self.step, self.step + int(min(left, 1000))):
+            for i, update in enumerate(self.schedule.updates(self.epoch, step)):
+                shared = self.sharing(update)
+                if update.blocks is not None and (shared, i == 0) not in self.programs:
+                    return self._program(shared, i == 0)
+        return None
+
+    def _program(self, shared, record):
+        key = (shared, record)
+        if key not in self.programs:
+            self.programs[key] = backend.program(self, shared, record)
+        return self.programs[key]
 
     def test_program(self, update, make):
         """The test function of a stage, made once."""

@@ -321,6 +321,33 @@ for schedule in (
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others do not give arrays away")
+def test_an_interrupt_between_a_step_and_its_count_waits_for_the_count():
+    model, schedule = compiled(mlp(), "adam"), layerwise.BlockCoordinate(sweep_each_batch=True)
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                run = schedule._session.run
+
+                def interrupted(*arguments):
+                    result = run(*arguments)
+                    signal.raise_signal(signal.SIGINT)
+                    return result
+
+                schedule._session.run = interrupted
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trained(model, schedule, Interrupt())
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    model.jax_state_sync()
+    updates = 2 * len(schedule.blocks) + 1
+    assert schedule.counts.total() == int(model.optimizer.iterations) == updates
+
+
 def test_a_real_interrupt():
     child = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],

@@ -1,10 +1,20 @@
 """What is compiled, and when: counted by the Python calls of a layer, which only tracing makes."""
 
 import keras
+import numpy as np
 import pytest
 
 import layerwise
-from tests.helpers import CLASSES, FEATURES, compiled, vectors
+from tests.helpers import (
+    CLASSES,
+    FEATURES,
+    compiled,
+    mlp,
+    normalized_mlp,
+    same_bits,
+    values,
+    vectors,
+)
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="torch calls Python at every step"
@@ -60,12 +70,62 @@ def test_a_second_fit_compiles_nothing():
     assert counts.calls == before
 
 
+def trained_with(max_programs, model, optimizer, **arguments):
+    """Return all weights and the optimizer's state after four sweeps."""
+    compiled(model, optimizer)
+    schedule = layerwise.BlockCoordinate(max_programs=max_programs, **arguments)
+    model.fit(*vectors(40), batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=[schedule])
+    return [*model.get_weights(), *values(model.optimizer.variables)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"state": "reset", "order": "shuffled"},
+        {"state": "drop", "every": 3},
+        {"always": [3]},
+        {"sweep_each_batch": True},
+    ],
+    ids=str,
+)
+def test_dense_nets_that_share_programs_have_the_same_bits(arguments):
+    def optimizer():
+        return keras.optimizers.AdamW(0.01, weight_decay=0.01, global_clipnorm=0.5)
+
+    separate = trained_with(None, mlp(), optimizer(), **arguments)
+    assert same_bits(separate, trained_with(2, mlp(), optimizer(), **arguments))
+
+
+def test_programs_that_are_shared_differ_by_rounding_at_most():
+    separate = trained_with(None, normalized_mlp(), "adam")
+    shared = trained_with(2, normalized_mlp(), "adam")
+    for left, right in zip(separate, shared, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+
+
 def test_programs_are_compiled_when_first_used():
     model, _ = counting_mlp()
     compiled(model, "adam")
     schedule = layerwise.BlockCoordinate(every=100)
     model.fit(*vectors(40), batch_size=8, verbose=0, callbacks=[schedule])
     assert list(schedule.traces.values()) == [1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts what XLA compiles for JAX")
+def test_a_program_that_was_traced_ahead_is_compiled_once():
+    import jax
+
+    model, _ = counting_mlp()
+    compiled(model, "adam")
+    durations = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, fun_name=None, **_: durations.append((event, fun_name))
+    )
+    schedule = layerwise.BlockCoordinate(max_programs=2)
+    model.fit(*vectors(40), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
+    steps = [e for e, name in durations if name and "_step" in name and "backend_compile" in e]
+    assert len(steps) == len(schedule.traces) == 2
 
 
 def test_greedy_compiles_one_program_a_stage():

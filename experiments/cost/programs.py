@@ -1,8 +1,14 @@
 """programs: compiled programs, and the seconds they take, against the number of blocks."""
 
+import functools
+import time
+
 import layerwise
 from experiments.cost.networks import Network
 from experiments.cost.timing import Training, summary
+
+
+ENOUGH = 60  # seconds after which a number of blocks is not measured again
 
 
 def measure(settings):
@@ -10,31 +16,31 @@ def measure(settings):
     _simultaneous(_training(settings, 2))  # what a framework does once
     rows = []
     for n in sorted({*settings.counts, *settings.shared_counts}):
-        repetitions = min(3, settings.repetitions) if n <= 20 else 1
-        found = [
-            (
-                n,
-                "simultaneous",
-                1,
-                [_simultaneous(_training(settings, n)) for _ in range(repetitions)],
+        measured = {"simultaneous": lambda training: (1, _simultaneous(training))}
+        if n in settings.counts:
+            measured["a program for each block"] = functools.partial(_sweep, limit=None)
+        if n in settings.shared_counts:
+            limit = settings.max_programs
+            measured[f"max_programs={limit}"] = functools.partial(_sweep, limit=limit)
+        programs, seconds = {}, {variant: [] for variant in measured}
+        start = time.perf_counter()
+        for _ in range(min(3, settings.repetitions)):
+            for variant, compiling in measured.items():
+                programs[variant], found = compiling(_training(settings, n))
+                seconds[variant].append(found)
+            if time.perf_counter() - start > ENOUGH:
+                break
+        for variant in measured:
+            row = {"network": "dense 64", "n_blocks": n, "variant": variant}
+            rows.append(
+                row | {"quantity": "programs", "value": programs[variant], "unit": "programs"}
             )
-        ]
-        limits = [None] * (n in settings.counts) + [settings.max_programs] * (
-            n in settings.shared_counts
-        )
-        for limit in limits:
-            sweeps = [_sweep(_training(settings, n), limit) for _ in range(repetitions)]
-            name = "a program for each block" if limit is None else f"max_programs={limit}"
-            found.append((n, name, sweeps[0][0], [seconds for _, seconds in sweeps]))
-        for n_blocks, variant, programs, seconds in found:
-            row = {"network": "dense 32", "n_blocks": n_blocks, "variant": variant}
-            rows.append(row | {"quantity": "programs", "value": programs, "unit": "programs"})
-            rows.append(row | {"quantity": "compile", **summary(seconds), "unit": "s"})
+            rows.append(row | {"quantity": "compile", **summary(seconds[variant]), "unit": "s"})
     return rows
 
 
 def _training(settings, n):
-    return Training(Network("dense 32", lambda: settings.many(n), batch_size=32, steps=n))
+    return Training(Network("dense 64", lambda: settings.many(n), batch_size=32, steps=n))
 
 
 def _simultaneous(training):

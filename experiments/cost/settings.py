@@ -59,7 +59,7 @@ def _cpu(full):
     return Settings(
         networks=(equal, *small),
         repetitions=5 if full else 3,
-        many=functools.partial(dense, width=32),
+        many=functools.partial(dense, width=64),
         counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
@@ -97,7 +97,7 @@ def _gpu(full):
     return Settings(
         networks=networks,
         repetitions=7 if full else 3,
-        many=functools.partial(dense, width=32),
+        many=functools.partial(dense, width=64),
         counts=(5, 10, 20, 50) if full else (5, 10),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(*networks, resnet) if full else networks[:1],

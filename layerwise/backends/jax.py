@@ -1,11 +1,13 @@
 """Programs on JAX: one `jax.jit` per Update. The moving blocks' weights and slots are donated, the rest is only read."""
 
+import concurrent.futures
 import contextlib
 import functools
 import signal
 import threading
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import keras
 
@@ -67,7 +69,7 @@ def inference(model, function, variables):
         with keras.StatelessScope(list(zip(variables, values, strict=True))):
             return function(*tensors)
 
-    if model.jit_compile and not model.run_eagerly:
+    if _compiles(model):
         run = jax.jit(run)
     return functools.partial(run, values)
 
@@ -82,24 +84,9 @@ def program(session, updates, record):
 
     It takes which one, fit's state, and a batch, and returns logs (empty unless `record`) and the state.
     """
-    model = session.model
     if updates[0].blocks is None:
         return lambda index, state, data: session.stock_train_function(state, iter([data]))
-    layout = _Layout(session, updates)
-    step = functools.partial(
-        _step, session, updates, record, layout
-    )  # jit caches by function: one for each program
-    compiled = step
-
-    def run(index, state, data):
-        nonlocal compiled
-        moving, others = layout.split(state)
-        if compiled is step and model.jit_compile and not model.run_eagerly:
-            compiled = jax.jit(step, donate_argnums=0, out_shardings=_out_shardings(moving, others))
-        logs, moving, others = compiled(moving, others, data, index if len(updates) > 1 else None)
-        return logs, layout.join(state, moving, others)
-
-    return run
+    return _Program(session, updates, record)
 
 
 def train_function(session):
@@ -142,7 +129,7 @@ def test_function(session, update):
         logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, sample_weight)
         return logs, metrics
 
-    if model.jit_compile and not model.run_eagerly:
+    if _compiles(model):
         step = jax.jit(step)
 
     def test_step(state, data):
@@ -176,10 +163,60 @@ def flops(session, update, x, y):
         layout = _Layout(session, shared)
         state = [[_full(session, v, spec) for v in group] for group in variables]
         moving, others = layout.split(state)
-        step = functools.partial(_step, session, shared, True, layout, index=None, only=update)
+        step = functools.partial(_step, session, shared, True, layout, chosen=None, only=update)
         others = keras.tree.map_structure(spec, others)
         lowered = jax.jit(step).lower(keras.tree.map_structure(spec, moving), others, data)
     return int(lowered.cost_analysis()["flops"])
+
+
+def _compiles(model):
+    """Whether the model's functions are compiled, rather than run as Python at every step."""
+    return model.jit_compile and not model.run_eagerly
+
+
+class _Program:
+    """The compiled step of some Updates."""
+
+    def __init__(self, session, updates, record):
+        self.session, self.updates = session, updates
+        self.layout = _Layout(session, updates)
+        # jit caches by function: one for each program
+        self.step = functools.partial(_step, session, updates, record, self.layout)
+        self.jitted, self.compiled = None, False
+
+    def __call__(self, index, state, data):
+        model, step = self.session.model, self.step
+        if _compiles(model):
+            if not self.compiled:
+                self._compile(index, state, data)
+            step = self.jitted
+        logs, moving, others = step(*self._arguments(index, state, data))
+        return logs, self.layout.join(state, moving, others)
+
+    def lower(self, index, state, data):
+        """The traced step, which jit remembers."""
+        moving, others, *rest = self._arguments(index, state, data)
+        if self.jitted is None:
+            shardings = _out_shardings(moving, others)
+            self.jitted = jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
+        return self.jitted.lower(moving, others, *rest)
+
+    def _compile(self, index, state, data):
+        """Compiles in a thread. Meanwhile this one, of Python, traces the program that is next."""
+        lowered = self.lower(index, state, data)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            compiling = pool.submit(lowered.compile)
+            following = self.session.following()
+            if following is not None:
+                following.lower(0, state, data)
+            compiling.result()
+        self.compiled = True
+
+    def _arguments(self, index, state, data):
+        chosen = None
+        if len(self.updates) > 1:
+            chosen = [i == index for i in range(len(self.updates))]
+        return *self.layout.split(state), data, chosen
 
 
 class _Layout:
@@ -201,10 +238,11 @@ class _Layout:
         self.slots = [at[id(slot)] for slot in moving_slots if id(slot) in at]
         every = {at[id(slot)] for slot in slots if id(slot) in at}
         self.scalars = [i for i in range(len(at)) if i not in every]
-        self.own = optimizer.block_variables(blocks)
+        self.head = []
         if update.head is not None:
             head = session.heads[update.head]
-            self.own += head.variables + optimizer.head_variables(update.head)
+            self.head = head.variables + optimizer.head_variables(update.head)
+        self.own = optimizer.block_variables(blocks) + self.head
         groups = (model.trainable_variables, model.optimizer.variables)
         self.moving_variables = [
             [groups[0][i] for i in self.moving],
@@ -217,6 +255,14 @@ class _Layout:
             model.metrics_variables,
             self.own,
         ]
+
+    def written(self, session, update):
+        """The variables that the optimizer's step of one of the Updates may write."""
+        optimizer = session.optimizer
+        weights = [v for k in update.blocks for v in session.blocks[k].variables]
+        slots = [slot for k in update.blocks for slot, _ in optimizer.slots[k]]
+        own = optimizer.block_variables(update.blocks) + self.head
+        return [*weights, *slots, *self.other_variables[2], *own]
 
     def split(self, state):
         """The arrays that move and those that do not, each as a list of lists."""
@@ -247,51 +293,35 @@ class _Layout:
         return trainable, non_trainable, optimizer, metrics
 
 
-def _step(session, updates, record, layout, moving, others, data, index, only=None):
-    """The step of Updates that share a program. `index`: which of them runs; `only`: it is always this one."""
+def _step(session, updates, record, layout, moving, others, data, chosen, only=None):
+    """The step of Updates that share a program. `chosen`: for each, whether it runs; `only`: it is always this one."""
     if only is None:
         session.traces[updates, record] += 1
-    model, own = session.model, layout.own
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    model = session.model
     groups = [*layout.moving_variables, *layout.other_variables]
     values = {
         id(v): (v, array)
         for variables, arrays in zip(groups, [*moving, *others], strict=True)
         for v, array in zip(variables, arrays, strict=True)
     }
-    changing = [*model.non_trainable_variables, *model.metrics_variables, *own]
+    loss, y_pred, changed, gradients = _backward(session, updates[0], layout, values, data)
+    values |= changed
 
-    def loss_and_updates(weights):
-        mapping = values | {id(v): (v, w) for v, w in zip(layout.variables, weights, strict=True)}
-        with keras.StatelessScope(list(mapping.values()), collect_losses=True) as scope:
-            y_pred, loss = session.forward(updates[0], x, y, sample_weight, training=True)
-            scaled = model.optimizer.scale_loss(loss)
-        updated = [scope.get_current_value(v) for v in changing]
-        return scaled, (loss, y_pred, updated)
-
-    weights = [values[id(v)][1] for v in layout.variables]
-    (_, (loss, y_pred, updated)), gradients = jax.value_and_grad(loss_and_updates, has_aux=True)(
-        weights
-    )
-    values |= {id(v): (v, value) for v, value in zip(changing, updated, strict=True)}
-    by_variable = {id(v): g for v, g in zip(layout.variables, gradients, strict=True)}
-    written = [
-        v for group in (*layout.moving_variables, layout.other_variables[2], own) for v in group
-    ]
-
-    def apply(update):
-        moving = session.variables(update)
-        return _apply(session, [by_variable[id(v)] for v in moving], moving, values, written)
-
-    if index is None:
-        new = apply(only or updates[0])
-    else:
-        new = jax.lax.switch(index, [functools.partial(apply, update) for update in updates])
-    values |= {id(v): (v, value) for v, value in zip(written, new, strict=True)}
+    for i, update in enumerate(updates if only is None else (only,)):
+        variables = session.variables(update)
+        written = [values[id(v)] for v in layout.written(session, update)]
+        moved = [gradients[id(v)] for v in variables]
+        apply = functools.partial(_apply, session, moved, variables, written)
+        if chosen is None:
+            new = apply()
+        else:
+            new = jax.lax.cond(chosen[i], apply, lambda old=written: [array for _, array in old])
+        values |= {id(v): (v, value) for (v, _), value in zip(written, new, strict=True)}
 
     logs = {}
     metrics = [values[id(v)][1] for v in model.metrics_variables]
     if record:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, sample_weight)
     moving = [[values[id(v)][1] for v in variables] for variables in layout.moving_variables]
     non_trainable, scalars, _, own = (
@@ -300,30 +330,71 @@ def _step(session, updates, record, layout, moving, others, data, index, only=No
     return logs, moving, [non_trainable, scalars, metrics, own]
 
 
-def _apply(session, gradients, variables, values, written):
-    """What the optimizer's step on `{id: (variable, array)}` writes, without side effects."""
+def _backward(session, update, layout, values, data):
+    """Loss, predictions, what the forward pass changes as `{id: (variable, array)}`, and `{id: gradient}`.
+
+    All Updates that take the same loss share one trace of it with all gradients: of these, JAX drops from a program
+    what leads only to gradients that it does not use. Tracing costs as much as compiling where layers are many.
+    """
+    model = session.model
+    compiles = _compiles(model)
+    weights = model.trainable_variables if compiles and not update.stage else layout.variables
+    changing = [*model.non_trainable_variables, *model.metrics_variables]
+    if update.head is not None:
+        changing += session.heads[update.head].non_trainable_variables
+    ids = {id(v) for v in weights}
+    rest = [v for v in model.trainable_variables if id(v) not in ids]
+    rest += [*changing, *layout.other_variables[2]]
+
+    def loss_and_updates(weight_values, rest_values, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        mapping = [*zip(weights, weight_values, strict=True), *zip(rest, rest_values, strict=True)]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            y_pred, loss = session.forward(update, x, y, sample_weight, training=True)
+            scaled = model.optimizer.scale_loss(loss)
+        return scaled, (loss, y_pred, [scope.get_current_value(v) for v in changing])
+
+    arguments = [values[id(v)][1] for v in weights], [values[id(v)][1] for v in rest], data
+    backward = jax.value_and_grad(loss_and_updates, has_aux=True)
+    if compiles:
+        flat, structure = jax.tree.flatten(arguments)
+        key = (update if update.stage else None, structure, *map(jax.typeof, flat))
+        if key not in session.backwards:
+            session.backwards[key] = jax.make_jaxpr(backward, return_shape=True)(*arguments)
+        jaxpr, result = session.backwards[key]
+        result = jax.tree.structure(result).unflatten(jax.extend.core.jaxpr_as_fun(jaxpr)(*flat))
+    else:
+        result = backward(*arguments)
+    (_, (loss, y_pred, changed)), gradients = result
+    changed = {id(v): (v, value) for v, value in zip(changing, changed, strict=True)}
+    return loss, y_pred, changed, {id(v): g for v, g in zip(weights, gradients, strict=True)}
+
+
+def _apply(session, gradients, variables, written):
+    """What the optimizer's step makes of `[(variable, array)]`, all that it may write, without side effects."""
 
     def apply(gradients):
-        with keras.StatelessScope(list(values.values())) as scope:
+        with keras.StatelessScope(written) as scope:
             session.optimizer.apply(gradients, variables, unscaled=True)
-        return [scope.get_current_value(v) for v in written]
+        return [scope.get_current_value(v) for v, _ in written]
 
     optimizer = session.model.optimizer
     if optimizer is session.optimizer.rule:
         return apply(gradients)
     # LossScaleOptimizer's own branches assign variables, which under JAX leaks them out of the branch
-    counter, scale = (values[id(v)][1] for v in (optimizer.step_counter, optimizer.dynamic_scale))
+    arrays = {id(v): array for v, array in written}
+    counter, scale = arrays[id(optimizer.step_counter)], arrays[id(optimizer.dynamic_scale)]
     finite = optimizer.check_finite(gradients)
     new = jax.lax.cond(
         finite,
         lambda: apply([g / scale.astype(g.dtype) for g in gradients]),
-        lambda: [values[id(v)][1] for v in written],
+        lambda: [array for _, array in written],
     )
     grows = finite & (counter == optimizer.dynamic_growth_steps - 1)
     counter = jnp.where(finite & ~grows, counter + 1, 0).astype(counter.dtype)
     scale = jnp.where(finite, jnp.where(grows, scale * 2.0, scale), scale * 0.5)
     own = {id(optimizer.step_counter): counter, id(optimizer.dynamic_scale): scale}
-    return [own.get(id(v), value) for v, value in zip(written, new, strict=True)]
+    return [own.get(id(v), value) for (v, _), value in zip(written, new, strict=True)]
 
 
 def _one_batch(session, state, data):

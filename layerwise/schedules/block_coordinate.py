@@ -29,8 +29,9 @@ class BlockCoordinate(Schedule):
             held for the moving block only).
         always: Blocks (names or indices) that move with every Update and have no turn of their own.
         max_programs: Bound on compiled programs, for models of many blocks: neighbours then share a program that is cut
-            below the lowest of them. Same weights, bit for bit; compiles faster, and steps cost up to a group's
-            gradients more. On torch, which runs eagerly, there is nothing to share.
+            below the lowest of them. It compiles faster, and steps cost up to a group's gradients more. Dense nets get
+            the same weights, bit for bit; a normalization's may be rounded otherwise in the last bit. On torch, which
+            runs eagerly, there is nothing to share.
         seed: Decides the order where it is random.
 
     Raises:
