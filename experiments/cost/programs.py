@@ -7,7 +7,6 @@ import layerwise
 from experiments.cost.networks import Network
 from experiments.cost.timing import Training, summary
 
-
 ENOUGH = 60  # seconds after which a number of blocks is not measured again
 
 
