@@ -12,6 +12,7 @@ import collections
 import contextlib
 import functools
 import inspect
+import itertools
 import json
 import os
 import time
@@ -139,7 +140,7 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
 
     @property
     def compile_seconds(self):
-        """Seconds spent in calls that compiled a program since the start."""
+        """Seconds spent in calls that compiled a program since the start; on JAX these trace the next one, too."""
         return 0.0 if self._session is None else self._session.compile_seconds
 
     def optimizer_state_bytes(self):
@@ -537,7 +538,7 @@ class Session:
         key, program = (shared, record), self._program(shared, record)
         new = key not in self._ran
         if new:
-            backend.wait(arguments)  # for earlier steps, whose time is not that of compiling
+            backend.wait(arguments)  # for what earlier steps still compute: that is not compiling
         traces, start = self.traces[key], time.perf_counter()
         result = program(shared.index(update), *arguments)
         if new or (self.traces[key] != traces and not self.model.run_eagerly):
@@ -548,14 +549,18 @@ class Session:
 
     def following(self):
         """The program that this epoch needs next of those that were not made yet; None where none is in sight."""
-        if self.schedule.state == "drop":
-            return None  # its slots are not there yet
-        left = (self.params.get("steps") or np.inf) - self.log[-1][1]
-        for step in range(self.step, self.step + int(min(left, 1000))):
-            for i, update in enumerate(self.schedule.updates(self.epoch, step)):
-                shared = self.sharing(update)
-                if update.blocks is not None and (shared, i == 0) not in self.programs:
-                    return self._program(shared, i == 0)
+        steps = self.params.get("steps")
+        if steps is None or self.schedule.state == "drop":  # the slots of a block that rests are not there
+            return None
+        coming = (
+            (update, i == 0)
+            for ahead in range(steps - self.log[-1][1])
+            for i, update in enumerate(self.schedule.updates(self.epoch, self.step + ahead))
+        )
+        for update, record in itertools.islice(coming, 1000):
+            shared = self.sharing(update)
+            if update.blocks is not None and (shared, record) not in self.programs:
+                return self._program(shared, record)
         return None
 
     def _program(self, shared, record):

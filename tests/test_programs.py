@@ -118,14 +118,32 @@ def test_a_program_that_was_traced_ahead_is_compiled_once():
 
     model, _ = counting_mlp()
     compiled(model, "adam")
-    durations = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, fun_name=None, **_: durations.append((event, fun_name))
-    )
-    schedule = layerwise.BlockCoordinate(max_programs=2)
-    model.fit(*vectors(40), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
-    steps = [e for e, name in durations if name and "_step" in name and "backend_compile" in e]
-    assert len(steps) == len(schedule.traces) == 2
+    events = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if "backend_compile" in event and "_step" in fun_name:
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        schedule = layerwise.BlockCoordinate(max_programs=2)
+        model.fit(*vectors(40), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(events) == len(schedule.traces) == 2
+
+
+def test_a_schedule_that_fails_later_fails_at_its_step():
+    class Fails(layerwise.Schedule):
+        def updates(self, epoch, step):
+            if step == 3:
+                raise RuntimeError("no Update for step 3")
+            return (layerwise.Update(blocks=(step % 2,)),)
+
+    model, schedule = compiled(mlp()), Fails()
+    with pytest.raises(RuntimeError, match="step 3"):
+        model.fit(*vectors(40), batch_size=8, verbose=0, callbacks=[schedule])
+    assert schedule.counts.total() == 3
 
 
 def test_greedy_compiles_one_program_a_stage():

@@ -102,10 +102,11 @@ def slots_of(model, name):
         lambda: keras.optimizers.Adafactor(0.01),
         lambda: keras.optimizers.Ftrl(0.1, initial_accumulator_value=0.2),
         lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adafactor(0.01)),
     ],
     ids=[
         "adam", "amsgrad", "momentum", "sgd", "rmsprop", "adagrad", "nadam", "adamw", "adafactor",
-        "ftrl", "loss scale",
+        "ftrl", "loss scale", "scaled adafactor",
     ],
 )  # fmt: skip
 def test_drop_equals_reset_bit_for_bit(optimizer):

@@ -1,13 +1,11 @@
-"""Programs on JAX: one `jax.jit` per Update. The moving blocks' weights and slots are donated, the rest is only read."""
+"""Programs on JAX: one `jax.jit` for each Update, or for some that share it. The moving blocks' weights and slots are donated, the rest is only read."""
 
-import concurrent.futures
 import contextlib
 import functools
 import signal
 import threading
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import keras
 
@@ -189,6 +187,7 @@ class _Program:
         if _compiles(model):
             if not self.compiled:
                 self._compile(index, state, data)
+                self.compiled = True
             step = self.jitted
         logs, moving, others = step(*self._arguments(index, state, data))
         return logs, self.layout.join(state, moving, others)
@@ -202,19 +201,24 @@ class _Program:
         return self.jitted.lower(moving, others, *rest)
 
     def _compile(self, index, state, data):
-        """Compiles in a thread. Meanwhile this one, of Python, traces the program that is next."""
+        """Compiles in a thread, while this one traces the program that comes next. Errors are left to the steps."""
         lowered = self.lower(index, state, data)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            compiling = pool.submit(lowered.compile)
+
+        def compiling():
+            with contextlib.suppress(Exception):
+                lowered.compile()  # jit has it then
+
+        thread = threading.Thread(target=compiling)
+        thread.start()
+        with contextlib.suppress(Exception):
             following = self.session.following()
             if following is not None:
                 following.lower(0, state, data)
-            compiling.result()
-        self.compiled = True
+        thread.join()
 
     def _arguments(self, index, state, data):
         chosen = None
-        if len(self.updates) > 1:
+        if len(self.updates) > 1:  # not the index: XLA would make a kernel of each comparison
             chosen = [i == index for i in range(len(self.updates))]
         return *self.layout.split(state), data, chosen
 
@@ -236,7 +240,8 @@ class _Layout:
         slots = [slot for k in range(len(session.blocks)) for slot, _ in optimizer.slots[k]]
         moving_slots = [slot for k in blocks for slot, _ in optimizer.slots[k]]
         self.slots = [at[id(slot)] for slot in moving_slots if id(slot) in at]
-        every = {at[id(slot)] for slot in slots if id(slot) in at}
+        self.known = {id(slot) for slot in slots if id(slot) in at}
+        every = {at[slot] for slot in self.known}
         self.scalars = [i for i in range(len(at)) if i not in every]
         self.head = []
         if update.head is not None:
@@ -261,6 +266,7 @@ class _Layout:
         optimizer = session.optimizer
         weights = [v for k in update.blocks for v in session.blocks[k].variables]
         slots = [slot for k in update.blocks for slot, _ in optimizer.slots[k]]
+        slots = [slot for slot in slots if id(slot) in self.known]  # Adafactor has dummies
         own = optimizer.block_variables(update.blocks) + self.head
         return [*weights, *slots, *self.other_variables[2], *own]
 
@@ -333,8 +339,8 @@ def _step(session, updates, record, layout, moving, others, data, chosen, only=N
 def _backward(session, update, layout, values, data):
     """Loss, predictions, what the forward pass changes as `{id: (variable, array)}`, and `{id: gradient}`.
 
-    All Updates that take the same loss share one trace of it with all gradients: of these, JAX drops from a program
-    what leads only to gradients that it does not use. Tracing costs as much as compiling where layers are many.
+    Tracing costs as much as compiling where layers are many. So all Updates of the whole model share one trace, with
+    all gradients; JAX drops from a program what leads only to gradients that it does not use.
     """
     model = session.model
     compiles = _compiles(model)
@@ -357,15 +363,9 @@ def _backward(session, update, layout, values, data):
     arguments = [values[id(v)][1] for v in weights], [values[id(v)][1] for v in rest], data
     backward = jax.value_and_grad(loss_and_updates, has_aux=True)
     if compiles:
-        flat, structure = jax.tree.flatten(arguments)
-        key = (update if update.stage else None, structure, *map(jax.typeof, flat))
-        if key not in session.backwards:
-            session.backwards[key] = jax.make_jaxpr(backward, return_shape=True)(*arguments)
-        jaxpr, result = session.backwards[key]
-        result = jax.tree.structure(result).unflatten(jax.extend.core.jaxpr_as_fun(jaxpr)(*flat))
-    else:
-        result = backward(*arguments)
-    (_, (loss, y_pred, changed)), gradients = result
+        key = update if update.stage else None
+        backward = session.backwards.setdefault(key, jax.jit(backward, inline=True))
+    (_, (loss, y_pred, changed)), gradients = backward(*arguments)
     changed = {id(v): (v, value) for v, value in zip(changing, changed, strict=True)}
     return loss, y_pred, changed, {id(v): g for v, g in zip(weights, gradients, strict=True)}
 
