@@ -550,7 +550,7 @@ class Session:
     def following(self):
         """The program that this epoch needs next of those that were not made yet; None where none is in sight."""
         steps = self.params.get("steps")
-        if steps is None or self.schedule.state == "drop":  # the slots of a block that rests are not there
+        if steps is None or self.schedule.state == "drop":  # whose slots are not there yet
             return None
         coming = (
             (update, i == 0)

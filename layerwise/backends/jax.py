@@ -1,4 +1,4 @@
-"""Programs on JAX: one `jax.jit` for each Update, or for some that share it. The moving blocks' weights and slots are donated, the rest is only read."""
+"""Programs on JAX: one `jax.jit` for some Updates. Weights and slots of the moving blocks are donated, the rest is read."""
 
 import contextlib
 import functools
