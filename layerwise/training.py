@@ -315,7 +315,7 @@ class Session:
         if self.schedule.state == "drop":
             for optimizer in (self.optimizer.optimizer, self.optimizer.rule):
                 optimizer.save_own_variables = functools.partial(self.optimizer.save, optimizer)
-        model.train_function = backend.train_function(self)
+        self._dispatcher = model.train_function = backend.train_function(self)
 
         def make_train_function(force=False):
             leave(model)
@@ -391,7 +391,7 @@ class Session:
         """The model's own test function is back."""
         if "make_test_function" in vars(self.model):
             del self.model.make_test_function
-            self.model.test_function = self._stock_test
+            self.model.test_function, self._stock_test = self._stock_test, None
 
     def finish(self):
         """At `on_train_end`."""
@@ -408,7 +408,10 @@ class Session:
         self.entered = False
         self.end_test()
         del model.make_train_function
-        model.train_function = self.stock_train_function
+        if model.train_function is self._dispatcher:  # and not None, after compile
+            model.train_function = self.stock_train_function
+        # jit gives a bound method its program as long as anyone holds one, also where `trainable` was changed since.
+        self.stock_train_function = self._dispatcher = None
         if self.optimizer is not None:
             for optimizer in (self.optimizer.optimizer, self.optimizer.rule):
                 vars(optimizer).pop("save_own_variables", None)

@@ -162,6 +162,31 @@ def test_whatever_comes_first_after_an_interrupt(name, method, tmp_path):
     assert_is_stock(model)
 
 
+@pytest.mark.parametrize("name", ["simultaneous", "cyclic"])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_after_trainable_and_compile_nothing_old_runs(name, interrupted):
+    def only(model, block):
+        for layer in model.layers:
+            layer.trainable = layer.name == block
+        return compiled(model, keras.optimizers.SGD(0.1))
+
+    # Blocks 1 and 2 have the same shapes: on JAX a program for one would run with the other's variables.
+    model, schedule = only(mlp(), "block_1"), SCHEDULES[name]()
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            trained(model, schedule, Fails(KeyboardInterrupt()))
+    else:
+        trained(model, schedule)
+    only(model, "block_2")
+    twin = mlp()
+    twin.set_weights(model.get_weights())
+    only(twin, "block_2")
+    before = model.get_layer("block_2").get_weights()
+    assert trained(model, epochs=1) == trained(twin, epochs=1)
+    assert same_bits(model.get_weights(), twin.get_weights())
+    assert not same_bits(before, model.get_layer("block_2").get_weights())
+
+
 @pytest.mark.parametrize("name", ["cyclic", "drop", "greedy"])
 def test_after_an_interrupt_another_schedule_and_the_same_one_can_go_on(name):
     model = compiled(mlp(), "adam")

@@ -1,7 +1,5 @@
 """What Keras' documentation tells a user to do: `layer.trainable`, and `compile` again, at each switch."""
 
-import functools
-
 import keras
 
 
@@ -32,12 +30,7 @@ class Recompiling:
             for layer in block.layers:
                 layer.trainable = True
         self._compile(self.training.model)
-        vars(self.training.model).pop("train_step", None)
 
     def _compile(self, model):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=self.optimizer.from_config(self.config), loss=loss)
-        if keras.backend.backend() == "jax":
-            # Keras hands jit its bound method, which equals the last one: where shapes are equal, too, jit would run the
-            # old program, in which other layers have these places. A new function is traced anew.
-            model.train_step = functools.partial(type(model).train_step, model)
