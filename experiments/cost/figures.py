@@ -102,6 +102,10 @@ def switches(table):
 def programs(table):
     """Programs and compile seconds against the number of blocks."""
     figure, axes = _subplots(1, 2, 4.2, 3)
+    widths = ", ".join(
+        f"{' and '.join(group['backend'].unique())}: {network}"
+        for network, group in table.groupby("network")
+    )
     for ax, quantity in zip(axes[0], ("programs", "compile"), strict=True):
         here = table[table["quantity"].eq(quantity) & table["value"].gt(0)]
         sns.lineplot(
@@ -116,7 +120,7 @@ def programs(table):
             ax=ax,
             legend=quantity == "compile",
         )
-        ax.set(xscale="log", yscale="log", xlabel="blocks (dense layers of 32)")
+        ax.set(xscale="log", yscale="log", xlabel=f"blocks ({widths})")
         ticks = sorted(here["n_blocks"].unique())
         ax.set_xticks(ticks, ticks)
         ax.minorticks_off()
