@@ -25,7 +25,7 @@ def measure(settings):
             for name, schedule in schedules.items()
         }
 
-    repetition()  # compiles
+    training.epochs()  # compiles
     found = [repetition() for _ in range(min(3, settings.repetitions))]  # each takes a minute
     rows = []
     for name in found[0]:

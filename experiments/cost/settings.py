@@ -43,7 +43,11 @@ def settings(scale, device):
 
 
 def _equal_blocks(width, batch_size, steps):
-    """Six equal blocks, the last one with the output; ten classes, so that heads are small."""
+    """Six equal blocks, the last one with the output; ten classes, so that heads are small.
+
+    A greedy run has six times as many epochs. At the end of any of them TensorFlow's data pipeline may take a second
+    (see `timing.Seconds`), so that epochs are long.
+    """
     build = functools.partial(dense, 6, width, classes=10)
     return Network(f"dense {width}", build, batch_size, steps, blocks=6)
 
@@ -63,7 +67,7 @@ def _cpu(full):
         counts=(5, 10, 20, 50) if full else (5, 10, 20),
         shared_counts=(20, 50, 100, 200) if full else (20,),
         memory=(wide, *small, resnet) if full else (wide,),
-        greedy=_equal_blocks(1024, batch_size=128, steps=48 if full else 6),
+        greedy=_equal_blocks(1024, batch_size=128, steps=128 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
         visits=(1, 10),

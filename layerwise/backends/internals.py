@@ -156,20 +156,18 @@ def trained_variables(optimizer):
 def slot_lists(optimizer):
     """`{attribute: list}` of the optimizer's state that holds one slot (or None) for each variable."""
     size = len(optimizer._trainable_variables)
-    own = {id(optimizer._iterations), id(optimizer._learning_rate)}
-    return {
-        name: value
+    # Adafactor fills its lists up with variables that it does not count among its own.
+    slots = {id(v) for v in optimizer.variables}
+    slots -= {id(optimizer._iterations), id(optimizer._learning_rate)}
+    lists = {
+        name: [item if id(item) in slots else None for item in value]
         for name, value in vars(optimizer).items()
         if name not in ("_trainable_variables", "_variables")
         and isinstance(value, list)
-        and size
         and len(value) == size
-        and any(item is not None for item in value)
-        and all(
-            item is None or (isinstance(item, keras.Variable) and id(item) not in own)
-            for item in value
-        )
+        and all(item is None or isinstance(item, keras.Variable) for item in value)
     }
+    return {name: value for name, value in lists.items() if any(item is not None for item in value)}
 
 
 def slots(optimizer):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import signal
 import threading
 
@@ -237,12 +238,9 @@ class _Layout:
         self.moving = [at[id(v)] for v in self.variables if id(v) in at]
         self.resting = sorted(set(at.values()) - set(self.moving))
         at = {id(v): i for i, v in enumerate(model.optimizer.variables)}
-        slots = [slot for k in range(len(session.blocks)) for slot, _ in optimizer.slots[k]]
-        moving_slots = [slot for k in blocks for slot, _ in optimizer.slots[k]]
-        self.slots = [at[id(slot)] for slot in moving_slots if id(slot) in at]
-        self.known = {id(slot) for slot in slots if id(slot) in at}
-        every = {at[slot] for slot in self.known}
-        self.scalars = [i for i in range(len(at)) if i not in every]
+        slots = [[at[id(slot)] for slot, _ in slots] for slots in optimizer.slots]
+        self.slots = [i for k in blocks for i in slots[k]]
+        self.scalars = sorted(set(at.values()) - set(itertools.chain(*slots)))
         self.head = []
         if update.head is not None:
             head = session.heads[update.head]
@@ -253,10 +251,11 @@ class _Layout:
             [groups[0][i] for i in self.moving],
             [groups[1][i] for i in self.slots],
         ]
+        self.scalar_variables = [groups[1][i] for i in self.scalars]
         self.other_variables = [
             [groups[0][i] for i in self.resting],
             model.non_trainable_variables,
-            [groups[1][i] for i in self.scalars],
+            self.scalar_variables,
             model.metrics_variables,
             self.own,
         ]
@@ -266,9 +265,8 @@ class _Layout:
         optimizer = session.optimizer
         weights = [v for k in update.blocks for v in session.blocks[k].variables]
         slots = [slot for k in update.blocks for slot, _ in optimizer.slots[k]]
-        slots = [slot for slot in slots if id(slot) in self.known]  # Adafactor has dummies
         own = optimizer.block_variables(update.blocks) + self.head
-        return [*weights, *slots, *self.other_variables[2], *own]
+        return [*weights, *slots, *self.scalar_variables, *own]
 
     def split(self, state):
         """The arrays that move and those that do not, each as a list of lists."""
@@ -350,7 +348,7 @@ def _backward(session, update, layout, values, data):
         changing += session.heads[update.head].non_trainable_variables
     ids = {id(v) for v in weights}
     rest = [v for v in model.trainable_variables if id(v) not in ids]
-    rest += [*changing, *layout.other_variables[2]]
+    rest += [*changing, *layout.scalar_variables]
 
     def loss_and_updates(weight_values, rest_values, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
