@@ -232,7 +232,11 @@ class Session:
         self.blocks, self.always, self.turns, self.heads = (), (), (), {}
         if schedule.by is not None:
             _check(model)
-            self.blocks = partition(model, schedule.by)
+            try:
+                self.blocks = partition(model, schedule.by)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"`by` is what {type(schedule).__name__} was given as `blocks`.")
+                raise
             self.always = tuple(sorted({self.blocks.index(block) for block in schedule.always}))
             self.turns = tuple(k for k in range(len(self.blocks)) if k not in self.always)
         if schedule.head is not None:

@@ -85,6 +85,7 @@ def test_arguments_are_checked_at_once(arguments, remedy):
     [
         ({"blocks": "automatic"}, "'auto'.*'layer'"),
         ({"blocks": 0}, "0"),
+        ({"blocks": 0}, "BlockCoordinate was given as `blocks`"),
         ({"blocks": -1}, "-1"),
         ({"blocks": 5}, "4"),
         ({"blocks": 1.5}, "1.5"),

@@ -1,15 +1,18 @@
 """What README.md shows runs: Python blocks in order in one session, and bash blocks marked quick.
 
-The blocks ```bash setup and ```bash test take minutes: ``.ci/run`` runs those.
+The blocks ```bash setup and ```bash test take minutes: ``.ci/run`` runs those. Blocks without a mark take hours: their
+command lines are parsed.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import command
 from tests.readme import README, blocks
 
 
@@ -34,3 +37,16 @@ def test_quick_bash_blocks_run(code):
         command, cwd=README.parent, env=environment, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_long_commands_are_understood(monkeypatch):
+    understood = []
+    monkeypatch.setattr(command, "run", understood.append)
+    for line in blocks("bash")[0].replace("\\\n", " ").splitlines():
+        *_, arguments = line.partition("python -m experiments")
+        command.main(shlex.split(arguments, comments=True))
+    assert [(options.name, options.scale) for options in understood] == [
+        ("convergence", "full"),
+        ("convergence", "full"),
+        ("cost", "full"),
+    ]
