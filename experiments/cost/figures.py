@@ -102,10 +102,7 @@ def switches(table):
 def programs(table):
     """Programs and compile seconds against the number of blocks."""
     figure, axes = _subplots(1, 2, 4.2, 3)
-    widths = ", ".join(
-        f"{' and '.join(group['backend'].unique())}: {network}"
-        for network, group in table.groupby("network")
-    )
+    networks = ", ".join(table["network"].unique())
     for ax, quantity in zip(axes[0], ("programs", "compile"), strict=True):
         here = table[table["quantity"].eq(quantity) & table["value"].gt(0)]
         sns.lineplot(
@@ -120,7 +117,7 @@ def programs(table):
             ax=ax,
             legend=quantity == "compile",
         )
-        ax.set(xscale="log", yscale="log", xlabel=f"blocks ({widths})")
+        ax.set(xscale="log", yscale="log", xlabel=f"blocks ({networks})")
         ticks = sorted(here["n_blocks"].unique())
         ax.set_xticks(ticks, ticks)
         ax.minorticks_off()
