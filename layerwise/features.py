@@ -51,7 +51,7 @@ class FeatureCache:
 
     Args:
         where: "memory", or "disk": memory-mapped files in a temporary directory.
-        sample: A batch of x, with which it is checked that the prefix is a function.
+        sample: A batch of x, with which it is checked that the prefix is a function; None: x has none.
     """
 
     def __init__(self, where, sample):
@@ -282,7 +282,10 @@ def _keys(x):
 
 
 def _look(x, batch_size, steps_per_epoch):
-    """The first batch of x, after a check that a dataset holds the same examples when it is looked at again."""
+    """The first batch of x, after a check that a dataset holds the same examples when it is looked at again.
+
+    None where x has no batch or is nothing that `fit` takes: that is for `fit` to say.
+    """
     remedy = (
         "Features are cached for examples that come again: take augmentation out of the dataset, "
         "let steps_per_epoch cover all of it, or pass cache_features=None."
@@ -301,8 +304,15 @@ def _look(x, batch_size, steps_per_epoch):
             )
         return first
     if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
-        return keras.tree.map_structure(lambda a: _plain(a[: batch_size or 32]), x)
-    first, again = (_x(next(iter(x))) for _ in range(2))
+        if not all(leaf is None or hasattr(leaf, "shape") for leaf in keras.tree.flatten(x)):
+            return None
+        return keras.tree.map_structure(
+            lambda a: None if a is None else _plain(a[: batch_size or 32]), x
+        )
+    found = [batch for _ in range(2) for batch in itertools.islice(x, 1)]
+    if len(found) < 2:
+        return None
+    first, again = map(_x, found)
     if _keys(first) != _keys(again):
         known = set()
         for batch in itertools.islice(x, steps_per_epoch):

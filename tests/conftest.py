@@ -1,5 +1,14 @@
+import gc
+
 import keras
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_garbage_collection():
+    """TensorFlow never frees some graphs: what is left after a module of tests is not looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -400,6 +400,17 @@ def test_it_says_so_instead_of_caching(build, data, cache, message):
     assert same_bits(values(model.weights), before)
 
 
+def test_the_model_comes_first():
+    with pytest.raises(TypeError, match=r"first argument.*ndarray.*model, x, y"):
+        layerwise.GreedyLayerwise().fit(*vectors(COUNT), epochs=4)
+
+
+def test_data_that_fit_does_not_take_is_left_to_its_own_error():
+    x, y = vectors(COUNT)
+    with pytest.raises(ValueError, match="Unrecognized data type"):
+        layerwise.GreedyLayerwise().fit(compiled(mlp()), x.tolist(), y.tolist(), epochs=4)
+
+
 def iter_batches():
     while True:
         yield vectors(BATCH)

@@ -137,6 +137,7 @@ def test_after_validation_that_raised_all_is_stock(name):
         ("greedy", "evaluate"),
         ("drop", "save"),
         ("drop", "compile"),
+        ("drop", "make_train_function"),
     ],
 )
 def test_whatever_comes_first_after_an_interrupt(name, method, tmp_path):
@@ -157,6 +158,11 @@ def test_whatever_comes_first_after_an_interrupt(name, method, tmp_path):
         assert same_bits(values(loaded.weights), values(model.weights))
         twin = stock_twin(model, mlp)
         assert same_bits(values(loaded.optimizer.variables), values(twin.optimizer.variables))
+    elif method == "make_train_function":
+        twin = stock_twin(model, mlp)
+        model.make_train_function()
+        assert same_bits(values(model.optimizer.variables), values(twin.optimizer.variables))
+        assert same_bits(values(model.weights), values(twin.weights))
     else:
         compiled(model, "adam", metrics=["accuracy"])
     assert_is_stock(model)

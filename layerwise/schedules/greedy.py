@@ -105,8 +105,10 @@ class GreedyLayerwise(Schedule):
             The `keras.callbacks.History` of the run.
 
         Raises:
-            ValueError: Where cached features would be wrong or of no use: x is a generator, a dataset whose examples
-                differ when it is looked at again (augmentation), or a finished block is random in inference. Also for a
+            TypeError: `model` is no `keras.Model`.
+            ValueError: Where cached features would be wrong or of no use: x is a generator, a dataset whose first batch
+                differs when it is looked at again (augmentation), or a finished block is random in inference. (Examples
+                that differ later on are taken for new ones and computed: that is right, but saves nothing.) Also for a
                 model with its own `compute_metrics` or on several devices, and all that the schedule itself raises.
 
         Example:
@@ -119,6 +121,11 @@ class GreedyLayerwise(Schedule):
         >>> history.epoch, history.history["stage"]
         ([0, 1, 2, 3], [0.0, 0.0, 1.0, 1.0])
         """
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"The first argument of GreedyLayerwise.fit is the compiled model, got {type(model).__name__}. Write "
+                "schedule.fit(model, x, y, ...)."
+            )
         if isinstance(callbacks, keras.callbacks.CallbackList):
             raise ValueError(
                 "callbacks must be a list of callbacks, to which the schedule is added, got a CallbackList."
@@ -141,8 +148,9 @@ class GreedyLayerwise(Schedule):
             each, more = divmod(epochs - self.finetune_epochs, n)
             if each < 1:
                 raise ValueError(
-                    f"{n} blocks need at least one epoch each: {n} + {self.finetune_epochs} of fine-tuning, but fit has "
-                    f"{epochs}. Pass fit(epochs={n + self.finetune_epochs}) or more, or fewer blocks (blocks=<int>)."
+                    f"{n} blocks need at least one epoch each: {n} + {self.finetune_epochs} of fine-tuning, but fit runs "
+                    f"{epochs}. Pass fit(epochs={n + self.finetune_epochs}) or more (on top of initial_epoch), or fewer "
+                    "blocks (blocks=<int>)."
                 )
             return [each + (k < more) for k in range(n)]
         plan = [plan] * n if isinstance(plan, (int, np.integer)) else plan
@@ -153,8 +161,9 @@ class GreedyLayerwise(Schedule):
         if sum(plan) + self.finetune_epochs != epochs:
             raise ValueError(
                 f"epochs_per_block ({'+'.join(map(str, plan))}) and finetune_epochs ({self.finetune_epochs}) add up to "
-                f"{sum(plan) + self.finetune_epochs}, but fit has {epochs} epochs. Pass fit(epochs="
-                f"{sum(plan) + self.finetune_epochs}), or epochs_per_block=None to share fit's epochs out."
+                f"{sum(plan) + self.finetune_epochs}, but fit runs {epochs} epochs. Pass fit(epochs="
+                f"{sum(plan) + self.finetune_epochs}) (on top of initial_epoch), or epochs_per_block=None to share fit's "
+                "epochs out."
             )
         return plan
 
