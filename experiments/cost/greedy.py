@@ -26,7 +26,7 @@ def measure(settings):
         }
 
     training.epochs()  # compiles
-    found = [repetition() for _ in range(min(3, settings.repetitions))]  # each takes four minutes
+    found = [repetition() for _ in range(settings.repetitions)]
     rows = []
     for name in found[0]:
         seconds = np.array([one[name] for one in found])
