@@ -207,12 +207,18 @@ def _finite(evaluation):
 
 
 @functools.cache  # the code that runs is the code that was there when the process started
-def _git_commit():
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+def _git_commit(folder=Path(__file__).parent):
+    """The commit of the code in a folder, "-dirty" if it was changed; results beside it are no code."""
     try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        commit, changed = (
+            subprocess.run(
+                ["git", *command], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for command in (
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"),
+            )
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return f"{commit}-dirty" if changed else commit

@@ -1,5 +1,8 @@
 import collections
+import functools
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +128,27 @@ def test_frames_survive_the_disk(tmp_path, monkeypatch, commit):
     pd.testing.assert_frame_equal(curves_again, curves)
     assert list(again.columns) == names(RUNS)
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["curves.parquet", "runs.csv"]
+
+
+def test_the_commit_of_changed_code_is_called_dirty_and_results_are_no_code(tmp_path):
+    def git(*command):
+        return subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("code", "results"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old")
+    git("init")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    commit = git("rev-parse", "HEAD").stdout.decode().strip()
+    found = functools.partial(frames._git_commit.__wrapped__, tmp_path / "code")
+    assert found() == commit
+    (tmp_path / "results" / "file").write_text("new")
+    assert found() == commit
+    (tmp_path / "code" / "file").write_text("new")
+    assert found() == f"{commit}-dirty"
+    shutil.rmtree(tmp_path / ".git")
+    assert found() is None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
