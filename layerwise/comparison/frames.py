@@ -209,16 +209,13 @@ def _finite(evaluation):
 @functools.cache  # the code that runs is the code that was there when the process started
 def _git_commit(folder=Path(__file__).parent):
     """The commit of the code in a folder, "-dirty" if it was changed; results beside it are no code."""
+    commands = (
+        ("git", "rev-parse", "HEAD"),
+        ("git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"),
+    )
+    options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 10, "check": True}
     try:
-        commit, changed = (
-            subprocess.run(
-                ["git", *command], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for command in (
-                ("rev-parse", "HEAD"),
-                ("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"),
-            )
-        )
+        commit, changed = (subprocess.run(one, **options).stdout.strip() for one in commands)
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit
