@@ -507,14 +507,16 @@ class Session:
         """Makes the optimizer state ready for an Update, with which a visit starts or does not."""
         if self.schedule.state == "keep" or update.blocks is None:
             return
-        if self.schedule.state == "drop" and (starts or not self._settled):
+        changes = self.schedule.state == "drop" and (starts or not self._settled)
+        if changes:
             held = {*self.always, *(k for sharing in self.sharing(update) for k in sharing.blocks)}
             self.optimizer.release(set(range(len(self.blocks))) - held, release)
-            self.optimizer.restore(assign, held)
         if starts:
             for k in update.blocks:
                 if k not in self.always:
                     self.optimizer.reset(k, assign)
+        if changes:
+            self.optimizer.restore(assign, held)
         self._settled = True
 
     def carry_out(self, plan, run, assign, release, around=contextlib.nullcontext):
