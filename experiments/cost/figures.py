@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.cost import tables
 
@@ -200,7 +200,7 @@ def greedy(table):
         table["quantity"].eq("run over a simultaneous run") & table["variant"].ne("simultaneous")
     ]
     blocks, backends = int(here["n_blocks"].iloc[0]), _present(table)
-    figure, axes = _subplots(1, len(backends), 2.8, 1.6, sharey=True)
+    figure, axes = _subplots(1, len(backends), 2.8, 1.6, sharex=True, sharey=True)
     for ax, backend in zip(axes[0], backends, strict=True):
         rows = here[here["backend"] == backend]
         _dots(ax, rows["variant"], rows, _COLORS[backend], "ratio")
@@ -216,7 +216,7 @@ def baselines(table):
     """Seconds per step of block-coordinate Adam by different ways."""
     here = table[table["quantity"] == "step"]
     visits, backends = sorted(here["every"].unique()), _present(table)
-    figure, axes = _subplots(len(visits), len(backends), 2.9, 1.7, sharey=True)
+    figure, axes = _subplots(len(visits), len(backends), 2.9, 1.7, sharex=True, sharey=True)
     for row, every in enumerate(visits):
         for ax, backend in zip(axes[row], backends, strict=True):
             rows = here.query("backend == @backend and every == @every")
@@ -230,6 +230,7 @@ def baselines(table):
                 title=f"{backend}: visits of {every:g} {'step' if every == 1 else 'steps'}",
                 xscale="log",
             )
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(NullFormatter())
     _labels(axes, "ms per step", "")
@@ -295,6 +296,7 @@ def _dots(ax, names, rows, color, unit):
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     ax.set_yticks(places, list(names))
     ax.set_ylim(len(rows) - 0.5, -0.7)
