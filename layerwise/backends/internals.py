@@ -157,10 +157,10 @@ def slot_lists(optimizer):
     """`{attribute: list}` of the optimizer's state that holds one slot (or None) for each variable."""
     size = len(optimizer._trainable_variables)
     # Adafactor fills its lists up with variables that it does not count among its own.
-    slots = {id(v) for v in optimizer.variables}
-    slots -= {id(optimizer._iterations), id(optimizer._learning_rate)}
+    own = {id(v) for v in optimizer.variables}
+    own -= {id(optimizer._iterations), id(optimizer._learning_rate)}
     lists = {
-        name: [item if id(item) in slots else None for item in value]
+        name: [item if id(item) in own else None for item in value]
         for name, value in vars(optimizer).items()
         if name not in ("_trainable_variables", "_variables")
         and isinstance(value, list)
@@ -173,7 +173,7 @@ def slot_lists(optimizer):
 def slots(optimizer):
     """All slots of an optimizer."""
     lists = slot_lists(getattr(optimizer, "inner_optimizer", optimizer)).values()
-    return [slot for slots in lists for slot in slots if slot is not None]
+    return [slot for each in lists for slot in each if slot is not None]
 
 
 def running_product(optimizer):
