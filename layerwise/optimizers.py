@@ -134,10 +134,10 @@ class BlockOptimizer:
         groups = [*self._groups, *self._head_groups.values()]
         return [v for group in groups for v in group.variables]
 
-    def reset(self, index, assign):
-        """Sets a block's state to what a new optimizer would have, through `assign(variable, array)`."""
+    def reset(self, index, fill):
+        """Sets a block's state to what a new optimizer would have, through `fill(variable, shape, number)`."""
         for slot, name in self.slots[index]:
-            assign(slot, self._initial(slot, name))
+            fill(slot, self._shapes[id(slot)], self._fills[name])
             self.released.discard(id(slot))
         group = self._groups[index]
         group.count.assign(0)
@@ -165,16 +165,13 @@ class BlockOptimizer:
                     release(slot)
                     self.released.add(id(slot))
 
-    def restore(self, assign, indices):
+    def restore(self, fill, indices):
         """Gives the released slots of some blocks their memory and their initial value back."""
         for index in indices:
             for slot, name in self.slots[index]:
                 if id(slot) in self.released:
-                    assign(slot, self._initial(slot, name))
+                    fill(slot, self._shapes[id(slot)], self._fills[name])
                     self.released.discard(id(slot))
-
-    def _initial(self, slot, name):
-        return np.full(self._shapes[id(slot)], self._fills[name], "float32")
 
     def finish(self):
         """Leaves Nadam's running product as the block with the most Updates has it."""
@@ -188,7 +185,8 @@ class BlockOptimizer:
         names = {id(slot): name for slots in self.slots for slot, name in slots}
         for i, variable in enumerate(optimizer.variables):
             if id(variable) in self.released:
-                store[str(i)] = self._initial(variable, names[id(variable)])
+                shape, number = self._shapes[id(variable)], self._fills[names[id(variable)]]
+                store[str(i)] = np.full(shape, number, "float32")
             else:
                 store[str(i)] = backend.to_numpy(variable)
 

@@ -419,7 +419,7 @@ class Session:
         if self.optimizer is not None:
             for optimizer in (self.optimizer.optimizer, self.optimizer.rule):
                 vars(optimizer).pop("save_own_variables", None)
-            self.optimizer.restore(backend.assign, range(len(self.blocks)))
+            self.optimizer.restore(backend.fill, range(len(self.blocks)))
             self.optimizer.finish()
         self.monitors.leave()
         del model._layerwise
@@ -503,7 +503,7 @@ class Session:
             last = updates[0]
         return first[0]
 
-    def before(self, update, starts, assign, release):
+    def before(self, update, starts, fill, release):
         """Makes the optimizer state ready for an Update, with which a visit starts or does not."""
         if self.schedule.state == "keep" or update.blocks is None:
             return
@@ -514,19 +514,19 @@ class Session:
         if starts:
             for k in update.blocks:
                 if k not in self.always:
-                    self.optimizer.reset(k, assign)
+                    self.optimizer.reset(k, fill)
         if changes:
-            self.optimizer.restore(assign, held)
+            self.optimizer.restore(fill, held)
         self._settled = True
 
-    def carry_out(self, plan, run, assign, release, around=contextlib.nullcontext):
+    def carry_out(self, plan, run, fill, release, around=contextlib.nullcontext):
         """The Updates of one batch, by `run(update, record) -> logs`: the logs that its first one shows.
 
         `around`: the context of each Update, which ends when it is counted.
         """
         for i, (update, starts) in enumerate(plan):
             with around():
-                self.before(update, starts, assign, release)
+                self.before(update, starts, fill, release)
                 logs = run(update, i == 0)
                 if i == 0:
                     shown = self.shown(update, logs)

@@ -9,6 +9,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 USED = {
     "keras.src.backend.jax.trainer.JAXTrainer": (
@@ -30,15 +31,14 @@ def scope(model):
     return contextlib.nullcontext()
 
 
-def assign(variable, value):
-    """Gives a variable a value, and its memory back if it was released."""
-    variable._shape = tuple(value.shape)
-    variable.assign(value)
+def fill(variable, shape, number):
+    """Fills a variable with a number, and gives it its memory back if it was released."""
+    _assign(variable, np.full(shape, number, "float32"))
 
 
 def release(variable):
-    """Frees a variable's memory; `assign` brings it back."""
-    assign(variable, _empty(variable))
+    """Frees a variable's memory; `fill` brings it back."""
+    _assign(variable, _empty(variable))
 
 
 def nbytes(variable, model):
@@ -406,6 +406,9 @@ def _one_batch(session, state, data):
         state[2][at[id(variable)]] = _placed(variable, value)
         variable._shape = tuple(value.shape)
 
+    def fill_in_state(variable, shape, number):
+        assign_in_state(variable, np.full(shape, number, "float32"))
+
     def release_in_state(variable):
         assign_in_state(variable, _empty(variable))
 
@@ -416,7 +419,7 @@ def _one_batch(session, state, data):
         return logs
 
     plan = session.plan()
-    shown = session.carry_out(plan, run, assign_in_state, release_in_state, _uninterrupted)
+    shown = session.carry_out(plan, run, fill_in_state, release_in_state, _uninterrupted)
     return shown, state
 
 
@@ -435,6 +438,11 @@ def _uninterrupted():
         signal.signal(signal.SIGINT, handler)
         if caught:
             signal.raise_signal(signal.SIGINT)
+
+
+def _assign(variable, value):
+    variable._shape = tuple(value.shape)
+    variable.assign(value)
 
 
 def _attach(model, state):

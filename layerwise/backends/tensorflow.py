@@ -37,15 +37,15 @@ def scope(model):
     return model.distribute_strategy.scope()
 
 
-def assign(variable, value):
-    """Gives a variable a value, and its memory back if it was released."""
-    value = tf.convert_to_tensor(value, dtype=variable.dtype)
+def fill(variable, shape, number):
+    """Fills a variable with a number, and gives it its memory back if it was released."""
+    value = tf.convert_to_tensor(np.full(shape, number, "float32"), dtype=variable.dtype)
     for component in _components(variable):
         tf.raw_ops.AssignVariableOp(resource=component.handle, value=value)
 
 
 def release(variable):
-    """Frees a variable's memory. Programs that hold the variable stay valid: `assign` brings it back."""
+    """Frees a variable's memory. Programs that hold the variable stay valid: `fill` brings it back."""
     for component in _components(variable):
         empty = tf.zeros((0,), dtype=component.dtype)
         tf.raw_ops.AssignVariableOp(resource=component.handle, value=empty)
@@ -110,7 +110,7 @@ def train_function(session):
         if n > 1 and not session.caches:
             update = session.same(n)
             if update is not None:
-                session.before(update, False, assign, release)
+                session.before(update, False, fill, release)
                 logs = session.run(update, True, iterator)
                 session.done(update, n)
                 return session.shown(update, logs)
@@ -203,7 +203,7 @@ def _one_batch(session, iterator):
         iterator if alone else [session.take(next(iterator))]
     )  # a program takes its batch from either
     return session.carry_out(
-        plan, lambda update, record: session.run(update, record, data), assign, release
+        plan, lambda update, record: session.run(update, record, data), fill, release
     )
 
 

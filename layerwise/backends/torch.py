@@ -28,19 +28,18 @@ def scope(model):
     return contextlib.nullcontext()
 
 
-def assign(variable, value):
-    """Gives a variable a value, and its memory back if it was released."""
+def fill(variable, shape, number):
+    """Fills a variable with a number, and gives it its memory back if it was released."""
     tensor = variable.value
-    new = torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device)
-    if tensor.shape == new.shape:
+    if tensor.shape == shape:
         with torch.no_grad():
-            tensor.copy_(new)
+            tensor.fill_(number)
     else:
-        tensor.data = new.clone()
+        tensor.data = torch.full(shape, number, dtype=tensor.dtype, device=tensor.device)
 
 
 def release(variable):
-    """Frees a variable's memory; `assign` brings it back."""
+    """Frees a variable's memory; `fill` brings it back."""
     variable.value.data = torch.empty(
         (0,), dtype=variable.value.dtype, device=variable.value.device
     )
@@ -92,7 +91,7 @@ def train_function(session):
         def run(update, record):
             return session.run(update, record, batch)
 
-        return session.carry_out(session.plan(), run, assign, release)
+        return session.carry_out(session.plan(), run, fill, release)
 
     return train_function
 
@@ -135,7 +134,7 @@ def flops(session, update, x, y):
     data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
     try:
         if released:
-            session.optimizer.restore(assign, range(len(session.blocks)))
+            session.optimizer.restore(fill, range(len(session.blocks)))
         with flop_counter.FlopCounterMode(display=False, custom_mapping=attention) as counter:
             if update.blocks is None:
                 model.train_step(data)
