@@ -137,7 +137,7 @@ class BlockOptimizer:
     def reset(self, index, fill):
         """Sets a block's state to what a new optimizer would have, through `fill(variable, shape, number)`."""
         for slot, name in self.slots[index]:
-            fill(slot, self._shapes[id(slot)], self._fills[name])
+            fill(slot, *self._initial(slot, name))
             self.released.discard(id(slot))
         group = self._groups[index]
         group.count.assign(0)
@@ -170,8 +170,12 @@ class BlockOptimizer:
         for index in indices:
             for slot, name in self.slots[index]:
                 if id(slot) in self.released:
-                    fill(slot, self._shapes[id(slot)], self._fills[name])
+                    fill(slot, *self._initial(slot, name))
                     self.released.discard(id(slot))
+
+    def _initial(self, slot, name):
+        """Shape and number of a slot as a new optimizer would have it."""
+        return self._shapes[id(slot)], self._fills[name]
 
     def finish(self):
         """Leaves Nadam's running product as the block with the most Updates has it."""
@@ -185,8 +189,8 @@ class BlockOptimizer:
         names = {id(slot): name for slots in self.slots for slot, name in slots}
         for i, variable in enumerate(optimizer.variables):
             if id(variable) in self.released:
-                shape, number = self._shapes[id(variable)], self._fills[names[id(variable)]]
-                store[str(i)] = np.full(shape, number, "float32")
+                initial = self._initial(variable, names[id(variable)])
+                store[str(i)] = np.full(*initial, "float32")
             else:
                 store[str(i)] = backend.to_numpy(variable)
 

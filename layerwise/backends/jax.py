@@ -33,12 +33,13 @@ def scope(model):
 
 def fill(variable, shape, number):
     """Fills a variable with a number, and gives it its memory back if it was released."""
-    _assign(variable, np.full(shape, number, "float32"))
+    variable._shape = shape
+    variable.assign(np.full(shape, number, "float32"))
 
 
 def release(variable):
     """Frees a variable's memory; `fill` brings it back."""
-    _assign(variable, _empty(variable))
+    fill(variable, _empty(variable), 0)
 
 
 def nbytes(variable, model):
@@ -398,19 +399,13 @@ def _apply(session, gradients, variables, written):
 def _one_batch(session, state, data):
     at = {id(v): i for i, v in enumerate(session.model.optimizer.variables)}
 
-    def assign_in_state(variable, value):
-        value = jnp.asarray(value, variable.dtype)
-        if id(variable) not in at:
-            variable.assign(value)
-            return
-        state[2][at[id(variable)]] = _placed(variable, value)
-        variable._shape = tuple(value.shape)
-
     def fill_in_state(variable, shape, number):
-        assign_in_state(variable, np.full(shape, number, "float32"))
+        value = jnp.asarray(np.full(shape, number, "float32"), variable.dtype)
+        state[2][at[id(variable)]] = _placed(variable, value)
+        variable._shape = shape
 
     def release_in_state(variable):
-        assign_in_state(variable, _empty(variable))
+        fill_in_state(variable, _empty(variable), 0)
 
     def run(update, record):
         nonlocal state
@@ -440,11 +435,6 @@ def _uninterrupted():
             signal.raise_signal(signal.SIGINT)
 
 
-def _assign(variable, value):
-    variable._shape = tuple(value.shape)
-    variable.assign(value)
-
-
 def _attach(model, state):
     """Lets Keras find the state if what comes next is interrupted: donated arrays are gone."""
     names = (
@@ -459,8 +449,8 @@ def _attach(model, state):
 
 
 def _empty(variable):
-    """No elements, in as many dimensions (a layout has one name for each)."""
-    return jnp.zeros((0, *variable.shape[1:]) if variable.shape else (), variable.dtype)
+    """The shape of no elements, in as many dimensions (a layout has one name for each)."""
+    return (0, *variable.shape[1:]) if variable.shape else ()
 
 
 def _placed(variable, value):
