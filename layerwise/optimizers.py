@@ -140,9 +140,10 @@ class BlockOptimizer:
             fill(slot, *self._initial(slot, name))
             self.released.discard(id(slot))
         group = self._groups[index]
-        group.count.assign(0)
+        # Not assign(0), which on JAX waits for the step that runs.
+        backend.fill(group.count, (), 0)
         if group.product is not None:
-            group.product.assign(1.0)
+            backend.fill(group.product, (), 1)
 
     def restart(self):
         """Step counts and the heads' optimizers as they were created."""

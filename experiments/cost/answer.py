@@ -38,7 +38,7 @@ def _steps(rows):
 def _switches(rows):
     for variant in ("keep", "reset", "drop", "trainable and compile"):
         yield (
-            f"ms a switch adds, {variant}",
+            f"ms a switch takes, {variant}",
             _text(_one(rows, variant=variant, quantity="switch"), 1e3),
         )
 

@@ -1,58 +1,59 @@
 """switches: what changing the block costs, with each optimizer state, and by `trainable` and `compile`."""
 
 import time
+from unittest import mock
 
 import numpy as np
 
 from experiments.cost.recompile import Recompiling
 from experiments.cost.timing import Planned, Training, summary
+from layerwise.training import Session
 
 STATES = ("keep", "reset", "drop")
 CYCLIC_EPOCHS = 5  # of which the mean is taken: a switch is small beside the noise of an epoch
 
 
 def measure(settings):
-    """Rows of the network of equal blocks."""
+    """Rows of the network of equal blocks.
+
+    "switch" is timed by itself: what the schedule does before the step that begins a visit. "step with a switch" shows
+    whatever else it may cost, beside steps of the same blocks that never change.
+    """
     training = Training(settings.baseline)
     n = training.n_blocks
     staying = Planned([*range(n), *["cyclic"] * CYCLIC_EPOCHS], settings.baseline.blocks)
-    schedules = {
-        state: Planned(["cyclic"], settings.baseline.blocks, state) for state in STATES[1:]
-    }
+    schedules = {state: Planned(["cyclic"], settings.baseline.blocks, state) for state in STATES}
 
     def repetition():
         every = training.epochs(staying, n + CYCLIC_EPOCHS)
         seconds = {"staying": np.mean(every[:n]), "keep": np.mean(every[n:])}
-        for state, schedule in schedules.items():
-            seconds[state] = np.mean(training.epochs(schedule, CYCLIC_EPOCHS))
+        for state in STATES[1:]:
+            seconds[state] = np.mean(training.epochs(schedules[state], CYCLIC_EPOCHS))
         return seconds | {"simultaneous": training.epochs()[0]}
 
     repetition()  # compiles
     found = [repetition() for _ in range(settings.repetitions)]
     seconds = {name: np.array([one[name] for one in found]) for name in found[0]}
+    switching = {state: _switching(training, schedules[state]) for state in STATES}
+    recompiling = _recompiling(training, staying.blocks)
+
     rows = []
     for name in STATES:
-        extra = seconds[name] - seconds["staying"]
-        rows.append((name, "step with a switch", summary(seconds[name]), "s"))
-        rows.append((name, "switch", summary(extra), "s"))
-        rows.append(
-            (
-                name,
-                "switch over a simultaneous step",
-                summary(extra / seconds["simultaneous"]),
-                "ratio",
-            )
-        )
-    rows.append(("staying", "step", summary(seconds["staying"]), "s"))
-    rows.append(("simultaneous", "step", summary(seconds["simultaneous"]), "s"))
-
-    first, later = _recompiled(training, staying.blocks)
-    rows.append(("trainable and compile", "step with a switch", summary(first), "s"))
-    rows.append(("trainable and compile", "switch", summary(first - later), "s"))
-    ours = np.median(seconds["keep"])
-    rows.append(
-        ("trainable and compile", "step with a switch over ours", summary(first / ours), "ratio")
-    )
+        over_staying = summary(seconds[name] / seconds["staying"])
+        over_simultaneous = summary(switching[name] / np.median(seconds["simultaneous"]))
+        recompiling_over = summary(np.median(recompiling) / switching[name])
+        rows += [
+            (name, "switch", summary(switching[name]), "s"),
+            (name, "switch over a simultaneous step", over_simultaneous, "ratio"),
+            (name, "trainable and compile over a switch", recompiling_over, "ratio"),
+            (name, "step with a switch", summary(seconds[name]), "s"),
+            (name, "step with a switch over one without", over_staying, "ratio"),
+        ]
+    rows += [
+        ("staying", "step", summary(seconds["staying"]), "s"),
+        ("simultaneous", "step", summary(seconds["simultaneous"]), "s"),
+        ("trainable and compile", "switch", summary(recompiling), "s"),
+    ]
     return [
         {"network": settings.baseline.name, "n_blocks": n, "variant": variant, "quantity": quantity}
         | {**numbers, "unit": unit}
@@ -60,12 +61,27 @@ def measure(settings):
     ]
 
 
-def _recompiled(training, blocks):
-    """Seconds of a step with its switch, and of a later one; of the first, the middle and the last block.
+def _switching(training, schedule):
+    """Seconds of each switch of an epoch, of which the first is left out."""
+    training.epochs(schedule)  # compiles
+    found, before = [], Session.before
+
+    def timed(*arguments):
+        start = time.perf_counter()
+        before(*arguments)
+        found.append(time.perf_counter() - start)
+
+    with mock.patch.object(Session, "before", timed):
+        training.epochs(schedule, CYCLIC_EPOCHS)
+    return np.array(found[1:])
+
+
+def _recompiling(training, blocks):
+    """Seconds that a switch adds to a step, of the first, the middle and the last block.
 
     JAX compiles at the second step again: its arrays come from a program now. So three steps pay for a switch.
     """
-    way, batch, first, later = Recompiling(training, blocks), training.batch(), [], []
+    way, batch, found = Recompiling(training, blocks), training.batch(), []
     for index in (0, len(blocks) // 2, len(blocks) - 1):
         start = time.perf_counter()
         way.switch(index)
@@ -73,7 +89,6 @@ def _recompiled(training, blocks):
             training.model.train_on_batch(*batch)
         settled = time.perf_counter()
         training.model.train_on_batch(*batch)
-        later.append(time.perf_counter() - settled)
-        first.append(settled - start - 2 * later[-1])
+        found.append(settled - start - 3 * (time.perf_counter() - settled))
     way.undo()
-    return np.array(first), np.array(later)
+    return np.array(found)

@@ -92,6 +92,7 @@ def program(session, updates, record):
 def train_function(session):
     """What stands in for `model.train_function`: finds the program of each Update and runs it."""
     model = session.model
+    at = {id(v): i for i, v in enumerate(model.optimizer.variables)}
 
     def train_function(state, iterator):
         _attach(model, state)
@@ -103,7 +104,7 @@ def train_function(session):
                 if logs is None:
                     raise
                 break
-            logs, state = _one_batch(session, state, data)
+            logs, state = _one_batch(session, state, data, at)
         return logs, state
 
     return train_function
@@ -396,8 +397,8 @@ def _apply(session, gradients, variables, written):
     return [own.get(id(v), value) for (v, _), value in zip(written, new, strict=True)]
 
 
-def _one_batch(session, state, data):
-    at = {id(v): i for i, v in enumerate(session.model.optimizer.variables)}
+def _one_batch(session, state, data, at):
+    """One batch's Updates. `at`: where the optimizer's variables are in fit's state."""
 
     def fill_in_state(variable, shape, number):
         value = jnp.asarray(np.full(shape, number, "float32"), variable.dtype)

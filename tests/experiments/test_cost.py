@@ -126,6 +126,8 @@ def test_switches_of_each_state_and_of_compile():
     rows = frame(measured_rows("switches"))
     switched = rows[rows["quantity"] == "switch"]
     assert list(switched["variant"]) == ["keep", "reset", "drop", "trainable and compile"]
+    taken = switched.set_index("variant")["value"]
+    assert 0 < taken["keep"] < taken["reset"] < taken["trainable and compile"]
     total = rows[rows["quantity"] == "step with a switch"].set_index("variant")["value"]
     assert (total > 0).all()
 
