@@ -13,6 +13,8 @@ import sys
 import time
 import warnings
 
+DEFAULT_VISIT = 50  # steps, where its users say nothing else
+
 
 class Badam:
     """A torch network of dense layers with ReLU between them, trained by `badam.BlockOptimizer`; a layer is a block.

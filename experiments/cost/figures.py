@@ -216,7 +216,7 @@ def baselines(table):
     """Seconds per step of block-coordinate Adam by different ways."""
     here = table[table["quantity"] == "step"]
     visits, backends = sorted(here["every"].unique()), _present(table)
-    figure, axes = _subplots(len(visits), len(backends), 2.9, 1.7, sharex=True, sharey=True)
+    figure, axes = _subplots(len(visits), len(backends), 2.9, 1.7, sharex=True, sharey="row")
     for row, every in enumerate(visits):
         for ax, backend in zip(axes[row], backends, strict=True):
             rows = here.query("backend == @backend and every == @every")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+from experiments.cost import badam
 from experiments.cost.networks import Network, convnet, dense, resnet50, transformer
 
 
@@ -70,7 +71,7 @@ def _cpu(full):
         greedy=_equal_blocks(1024, batch_size=128, steps=128 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=equal,
-        visits=(1, 10),
+        visits=(1, 10, badam.DEFAULT_VISIT) if full else (1, 10),
     )
 
 
@@ -108,5 +109,5 @@ def _gpu(full):
         greedy=_equal_blocks(4096, batch_size=2048, steps=24),
         stage_epochs=4,
         baseline=busy,
-        visits=(1, 20) if full else (1, 10),
+        visits=(1, 10, badam.DEFAULT_VISIT) if full else (1, 10),
     )
