@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The conformance suite and the cost experiment on a GPU, with JAX and torch, in float32 and bfloat16.
 #
-#   experiments/gpu.sh            # quick scale, about ten minutes; results/cost/
-#   experiments/gpu.sh full       # everything, widths of 4096 and 8192
+#   experiments/gpu.sh            # quick scale, about ten minutes; results/quick/cost/
+#   experiments/gpu.sh full       # everything, widths of 4096 and 8192; results/cost/
 #
 # Needs a machine with an NVIDIA GPU and, in the environment of PYTHON (default: python):
 #   pip install -e '.[jax,torch,baselines,test]' 'jax[cuda13]'

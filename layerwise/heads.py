@@ -68,6 +68,11 @@ def build_heads(model, blocks, head, seed):
             )
         finally:
             random.setstate(state)
+        if not isinstance(outputs, keras.KerasTensor):
+            raise ValueError(
+                f"head must return a Keras tensor, got {outputs!r} after block {block.name!r}. Pass head=a callable "
+                "block_output -> tensor."
+            )
         if tuple(outputs.shape) != tuple(output[0].shape):
             raise ValueError(
                 f"The head after block {block.name!r} must give the shape of the model's output, "

@@ -43,7 +43,8 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
         head: What builds the auxiliary heads that `Update.head` names: "linear", "mlp", a callable
             `block_output -> tensor`, or `None` for a schedule without heads.
         always: Blocks (names or indices) whose optimizer state is kept at all times.
-        max_programs: Bound on compiled programs: neighbouring blocks then share one that is cut below the lowest of them.
+        max_programs: Bound on compiled programs: neighbouring blocks then share one that is cut below the lowest of them,
+            and hold their state together under "drop". Without effect on torch, which runs eagerly.
         seed: Decides all randomness of the schedule.
 
     Example: the last block alone on every other step.
@@ -69,17 +70,20 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
             raise ValueError(f"state must be 'keep', 'reset' or 'drop', got {state!r}.")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}.")
-        if isinstance(always, (str, int)):
+        if always is None or isinstance(always, (str, int)):
             raise ValueError(
-                f"always must be a list of block names or indices, got {always!r}. Write always=[{always!r}]."
+                f"always must be a list of block names or indices, got {always!r}. Write "
+                f"always={[] if always is None else [always]!r}."
             )
         if max_programs is not None and (
-            isinstance(max_programs, bool) or not isinstance(max_programs, int) or max_programs < 1
+            isinstance(max_programs, bool)
+            or not isinstance(max_programs, (int, np.integer))
+            or max_programs < 1
         ):
             raise ValueError(f"max_programs must be None or a positive int, got {max_programs!r}.")
         self.by = blocks if isinstance(blocks, Blocks) else _plain(blocks)
         self.state, self.head, self.always, self.seed = state, head, tuple(always), seed
-        self.max_programs = max_programs
+        self.max_programs = None if max_programs is None else int(max_programs)
         self.feature_cache = None  # put here for the time of a fit that caches features
         self._session = None
 
@@ -214,6 +218,9 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
             leave(self._session.model)
             raise
 
+    def on_epoch_end(self, epoch, logs=None):
+        self._session.check_entered()
+
     def on_test_begin(self, logs=None):
         self._session.begin_test()
 
@@ -301,12 +308,24 @@ class Session:
         """At `set_model`: everything that a backup can restore is in place."""
         if self.blocks:
             _check(self.model)
+            self._check_trainable()
             backend.check(self.model, self.schedule)
         self._compile()
         self._check_backups(callbacks)
         self.model._layerwise = self.saved
         self._first_epoch, self._settled, self.entered = True, False, False
         self.cache = self.schedule.feature_cache
+
+    def _check_trainable(self):
+        """Raises where layers were frozen or unfrozen since the model was divided into blocks."""
+        known = {id(v): v.path for block in self.blocks for v in block.variables}
+        now = {id(v): v.path for v in self.model.trainable_variables}
+        changed = [path for key, path in (known | now).items() if (key in known) != (key in now)]
+        if changed:
+            raise ValueError(
+                f"`trainable` was changed since the schedule divided this model into blocks: {changed[:4]} were frozen or "
+                "unfrozen. Call compile() and pass a new schedule to fit()."
+            )
 
     def enter(self, params, callbacks):
         """At `on_train_begin`: the dispatcher takes the place of the train function."""
@@ -328,13 +347,17 @@ class Session:
         model.make_train_function = make_train_function
         self.entered = True
 
-    def begin_epoch(self, epoch):
-        """Takes the position from Keras' epoch, which is absolute also after a restore."""
+    def check_entered(self):
+        """Raises where a callback of the user's took the schedule off the running fit."""
         if not self.entered:
             raise RuntimeError(
-                "The schedule was removed from the running fit: train_on_batch() or compile() was called in it. Call them "
-                "before or after fit()."
+                "The schedule was removed from the running fit: train_on_batch(), make_train_function() or compile() was "
+                "called in it, and all blocks have moved since. Call them before or after fit()."
             )
+
+    def begin_epoch(self, epoch):
+        """Takes the position from Keras' epoch, which is absolute also after a restore."""
+        self.check_entered()
         if self._first_epoch:
             if not self.resumed:
                 self.offset = self.epoch - epoch
@@ -444,7 +467,7 @@ class Session:
                 f"epoch {self.epoch}, step {self.step}."
             )
         for update in updates:
-            if update not in self._known:
+            if not isinstance(update, Update) or update not in self._known:
                 self._check_update(update)
                 self._known.add(update)
         return updates
@@ -456,12 +479,13 @@ class Session:
                 f"{type(self.schedule).__name__}.updates must return a tuple of Update, got {update!r} in it."
             )
         if update.blocks is None:
+            if self.schedule.state != "keep":
+                raise ValueError(
+                    "Update(blocks=None) is the model's own step, which has no state by block; the schedule was given "
+                    f"state={self.schedule.state!r}. Use state='keep', or name them: Update(blocks={tuple(range(n))})."
+                )
             return
         blocks = update.blocks
-        if not (isinstance(blocks, tuple) and blocks and blocks == tuple(sorted(set(blocks)))):
-            raise ValueError(
-                f"An Update's blocks must be None or a tuple of one or more ascending indices, got {update!r}."
-            )
         if blocks[0] < 0 or blocks[-1] >= n or not 0 <= update.frozen_below <= blocks[0]:
             raise ValueError(
                 f"An Update's blocks must be indices from 0 to {n - 1}, and frozen_below at most the lowest, "
@@ -587,7 +611,7 @@ class Session:
     def sharing(self, update):
         """The Updates that share a program with this one, itself included (DESIGN 3.6)."""
         limit = self.schedule.max_programs
-        if limit is None or update.blocks is None or update.stage:
+        if limit is None or update.blocks is None or update.stage or not backend.SHARES:
             return (update,)
         if update not in self._sharing:
             if getattr(self.schedule, "sweep_each_batch", False):
@@ -666,6 +690,7 @@ class Session:
         )
 
     def flops(self, update, x, y):
+        self._check_update(update)
         shapes = keras.tree.map_structure(lambda a: (tuple(a.shape), str(a.dtype)), (x, y))
         key = (update, str(shapes))
         if key not in self._flops:

@@ -1,6 +1,8 @@
 """Update: what one optimizer step does."""
 
+import itertools
 from dataclasses import dataclass, field
+from numbers import Integral
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,9 @@ class Update:
         visit: The number of the visit that this Update belongs to. Not part of its identity. Where it is `None`, a visit
             lasts as long as the same blocks move.
 
+    Raises:
+        ValueError: `blocks` is no such tuple.
+
     Example:
     >>> from layerwise import Update
     >>> Update(blocks=(2,)) == Update(blocks=(2,), visit=7)
@@ -30,7 +35,21 @@ class Update:
     frozen_below: int = 0
     visit: int | None = field(default=None, compare=False)
 
+    def __post_init__(self):
+        if self.blocks is not None and not _ascending(self.blocks):
+            raise ValueError(
+                f"An Update's blocks must be None or a tuple of one or more ascending indices, got {self!r}."
+            )
+
     @property
     def stage(self):
         """Whether the step runs through block sub-models rather than the whole model."""
         return self.head is not None or self.frozen_below > 0
+
+
+def _ascending(blocks):
+    if not (isinstance(blocks, tuple) and blocks):
+        return False
+    if not all(isinstance(k, Integral) for k in blocks):
+        return False
+    return all(a < b for a, b in itertools.pairwise(blocks))

@@ -72,6 +72,7 @@ def assert_raises_and_moves_nothing(model, callbacks, remedy, epochs=4, y=None, 
         ({"seed": None}, "seed.*None"),
         ({"always": "block_3"}, r"always.*\['block_3'\]"),
         ({"always": 3}, r"always.*\[3\]"),
+        ({"always": None}, r"always.*\[\]"),
         ({"blocks": None}, "blocks.*None"),
     ],
 )
@@ -209,7 +210,7 @@ def test_an_unknown_state_of_a_schedule_before_fit_is_said():
         (),
         None,
         layerwise.Update((0,)),
-        (layerwise.Update(()),),
+        ([0],),
         (layerwise.Update((4,)),),
         (layerwise.Update((-1,)),),
         (layerwise.Update((0,), head=0),),
@@ -223,6 +224,66 @@ def test_a_schedule_whose_updates_are_wrong_raises_before_the_first_step(found):
 
     model = compiled(mlp(), "adam")
     assert_raises_and_moves_nothing(model, [Wrong()], "(?i)update")
+
+
+@pytest.mark.parametrize("blocks", [(), [0], 0, ("a",), (1, 0), (0, 0)], ids=str)
+def test_an_update_of_what_are_no_ascending_indices_cannot_be_made(blocks):
+    with pytest.raises(ValueError, match="ascending indices"):
+        layerwise.Update(blocks)
+
+
+@pytest.mark.parametrize("state", ["reset", "drop"])
+def test_the_models_own_step_has_no_state_by_block(state):
+    class Mixed(layerwise.Schedule):
+        def updates(self, epoch, step):
+            return (layerwise.Update((1,)), layerwise.Update(None))
+
+    model = compiled(mlp(), "adam")
+    assert_raises_and_moves_nothing(model, [Mixed(state=state)], "state='keep'")
+
+
+def test_greedy_without_data_or_with_a_head_that_gives_no_tensor():
+    model, (x, y) = compiled(mlp(), "adam"), vectors(16)
+    with pytest.raises(TypeError, match="x is the data"):
+        GreedyLayerwise().fit(model, epochs=4)
+    with pytest.raises(ValueError, match="must return a Keras tensor, got 3"):
+        GreedyLayerwise(head=lambda features: 3).fit(model, x, y, epochs=4)
+
+
+def test_flops_of_blocks_that_are_not_there():
+    schedule = BlockCoordinate()
+    compiled(mlp(), "adam").fit(*vectors(16), verbose=0, callbacks=[schedule])
+    with pytest.raises(ValueError, match="from 0 to 3"):
+        schedule.flops(layerwise.Update((99,)), *vectors(4))
+    with pytest.raises(TypeError, match="tuple of Update"):
+        schedule.flops((0,), *vectors(4))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("compiles", [True, False])
+def test_changing_what_is_trainable_between_two_fits_of_one_schedule_is_said(first, compiles):
+    model = mlp()
+    model.get_layer("block_0").trainable = first
+    compiled(model, "adam").fit(*vectors(16), verbose=0, callbacks=[schedule := BlockCoordinate()])
+    model.get_layer("block_0").trainable = not first
+    if compiles:
+        compiled(model, "adam")
+    assert_raises_and_moves_nothing(model, [schedule], "block_0/kernel.*new schedule")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="stock fit fails there, too")
+@pytest.mark.parametrize("batch", [1, 3], ids=["within an epoch", "at its end"])
+def test_a_callback_that_takes_the_schedule_off_is_told_at_the_end_of_the_epoch(batch):
+    x, y = vectors(16)
+    model = compiled(mlp(), "adam")
+
+    def train(number, logs):
+        if number == batch:
+            model.train_on_batch(x[:4], y[:4])
+
+    callbacks = [BlockCoordinate(), keras.callbacks.LambdaCallback(on_train_batch_end=train)]
+    with pytest.raises(RuntimeError, match="removed from the running fit"):
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=callbacks)
 
 
 def test_changing_what_is_trainable_after_compile_is_said():

@@ -74,6 +74,9 @@ def table(options):
 
 
 def _folder(options):
+    """`results/cost` for the full scale, which the README shows; what is quick does not write over it."""
+    if options.results is None and getattr(options, "scale", "full") != "full":
+        return Path("results") / options.scale / "cost"
     return (options.results or Path("results")) / "cost"
 
 

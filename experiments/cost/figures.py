@@ -116,6 +116,8 @@ def programs(table):
             style="variant",
             hue_order=_present(table),
             palette=_COLORS,
+            size="backend",
+            sizes={"tensorflow": 4, "jax": 1.5},  # their lines may lie on each other
             markers=True,
             ax=ax,
             legend=quantity == "compile",
@@ -207,7 +209,7 @@ def greedy(table):
         ax.axvline(1, **_LIMIT)
         ax.set(title=backend, xlabel="run / simultaneous run")
     figure.suptitle(
-        f"Greedy, {blocks} equal blocks, over a simultaneous run with the epochs of one stage"
+        f"Greedy, {blocks} equal blocks, over a simultaneous run with the epochs of one stage (dashed: as long)"
     )
     return figure
 
@@ -236,7 +238,7 @@ def baselines(table):
     _labels(axes, "ms per step", "")
     network, blocks = here["network"].iloc[0], int(here["n_blocks"].iloc[0])
     figure.suptitle(
-        f"Block-coordinate Adam on {blocks} blocks ({network}) by different ways (median, quartiles)"
+        f"Block-coordinate Adam on {blocks} blocks ({network}) by different ways (median, quartiles); dashed: layerwise"
     )
     return figure
 

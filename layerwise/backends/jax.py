@@ -21,6 +21,9 @@ USED = {
     "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer": ("check_finite",),
 }
 
+# Whether several Updates share a program.
+SHARES = True
+
 
 def check(model, schedule):
     """Raises where this backend cannot do what the model was compiled for."""

@@ -19,6 +19,9 @@ USED = {
     ),
 }
 
+# Whether several Updates share a program.
+SHARES = True
+
 
 def check(model, schedule):
     """Raises where this backend cannot do what the model was compiled for."""

@@ -13,6 +13,9 @@ USED = {
     "keras.src.backend.torch.trainer.TorchTrainer": ("_should_torch_compile",),
 }
 
+# Whether several Updates share a program: steps run eagerly, so that it would only compute more.
+SHARES = False
+
 
 def check(model, schedule):
     """Raises where this backend cannot do what the model was compiled for."""
@@ -72,14 +75,12 @@ def wait(result):
 
 
 def program(session, updates, record):
-    """The step that some Updates share: takes which one, and a batch; returns logs (empty unless `record`).
-
-    Steps run eagerly, so that sharing would only compute more: each Update has a step of its own.
-    """
-    if updates[0].blocks is None:
+    """The step of an Update: takes 0 and a batch; returns logs (empty unless `record`)."""
+    (update,) = updates
+    if update.blocks is None:
         return lambda index, data: session.stock_train_function([data])
-    steps = [_program(session, update, record) for update in updates]
-    return lambda index, data: steps[index](data)
+    step = _program(session, update, record)
+    return lambda index, data: step(data)
 
 
 def train_function(session):

@@ -105,7 +105,7 @@ class GreedyLayerwise(Schedule):
             The `keras.callbacks.History` of the run.
 
         Raises:
-            TypeError: `model` is no `keras.Model`.
+            TypeError: `model` is no `keras.Model`, or x is missing.
             ValueError: Where cached features would be wrong or of no use: x is a generator, a dataset whose first batch
                 differs when it is looked at again (augmentation), or a finished block is random in inference. (Examples
                 that differ later on are taken for new ones and computed: that is right, but saves nothing.) Also for a
@@ -125,6 +125,10 @@ class GreedyLayerwise(Schedule):
             raise TypeError(
                 f"The first argument of GreedyLayerwise.fit is the compiled model, got {type(model).__name__}. Write "
                 "schedule.fit(model, x, y, ...)."
+            )
+        if x is None or isinstance(x, str):
+            raise TypeError(
+                f"x is the data, as for model.fit, got {x!r}. Write schedule.fit(model, x, y, ...)."
             )
         if isinstance(callbacks, keras.callbacks.CallbackList):
             raise ValueError(

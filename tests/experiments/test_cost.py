@@ -1,7 +1,9 @@
 """The cost experiment on tiny networks: what is timed is what is meant, and tables and figures hold it."""
 
+import argparse
 import functools
 import importlib.util
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -258,6 +260,15 @@ def test_a_new_measurement_replaces_that_of_the_same_backend_only(tmp_path):
     tables.add(tmp_path, "steps", [row | {"backend": "jax", "value": 2.0}])
     found = tables.read(tmp_path, "steps")
     assert found.set_index("backend")["value"].to_dict() == {"torch": 1.0, "jax": 2.0}
+
+
+def test_quick_tables_do_not_write_over_the_full_ones():
+    folders = [
+        command._folder(argparse.Namespace(results=None, scale=scale))
+        for scale in ("full", "quick")
+    ]
+    assert folders == [Path("results/cost"), Path("results/quick/cost")]
+    assert command._folder(argparse.Namespace(results=None)) == folders[0]  # plot and table
 
 
 def test_what_cannot_be_done_is_said(tmp_path, monkeypatch):
