@@ -176,19 +176,3 @@ def test_an_interrupted_fit_keeps_its_programs():
     before = counts.calls
     model.fit(x, y, batch_size=8, verbose=0, callbacks=[schedule])
     assert counts.calls == before
-
-
-@pytest.mark.parametrize("max_programs", [None, 2])
-def test_dropped_state_is_held_for_the_blocks_that_share_a_program(max_programs):
-    model = compiled(mlp(depth=4), "adam")
-    held = []
-    schedule = layerwise.BlockCoordinate("layer", state="drop", max_programs=max_programs)
-    count = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: held.append(schedule.optimizer_state_bytes())
-    )
-    model.fit(*vectors(4), batch_size=4, verbose=0, callbacks=[schedule, count])
-    sharing = 2 if max_programs and keras.backend.backend() != "torch" else 1
-    expected = sum(
-        2 * 4 * np.prod(v.shape) for k in range(sharing) for v in schedule.blocks[k].variables
-    )
-    assert held == [expected]

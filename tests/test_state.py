@@ -178,3 +178,19 @@ def test_frozen_layers_and_layers_without_weights_have_no_state(state):
     schedule = layerwise.BlockCoordinate(state=state)
     model.fit(*vectors(40), batch_size=8, epochs=2, verbose=0, callbacks=[schedule])
     assert not [slot.path for slot in model.optimizer.variables if "block_2" in slot.path]
+
+
+@pytest.mark.parametrize("max_programs", [None, 2])
+def test_dropped_state_is_held_for_the_blocks_that_share_a_program(max_programs):
+    model = compiled(mlp(depth=4), "adam")
+    held = []
+    schedule = layerwise.BlockCoordinate("layer", state="drop", max_programs=max_programs)
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: held.append(schedule.optimizer_state_bytes())
+    )
+    model.fit(*vectors(4), batch_size=4, verbose=0, callbacks=[schedule, count])
+    sharing = 2 if max_programs and keras.backend.backend() != "torch" else 1
+    expected = sum(
+        2 * 4 * np.prod(v.shape) for k in range(sharing) for v in schedule.blocks[k].variables
+    )
+    assert held == [expected]
