@@ -1,9 +1,8 @@
 """Schedules for Keras models: which layers move at each step of a stock `fit`, and what that costs and brings."""
 
 from layerwise.blocks import Block, Blocks, partition
-from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
-from layerwise.training import Schedule
-from layerwise.updates import Update
+from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Schedule, Simultaneous
+from layerwise.steps import Look, Loss, Update
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,6 +12,8 @@ __all__ = [
     "Comparison",
     "Data",
     "GreedyLayerwise",
+    "Look",
+    "Loss",
     "Schedule",
     "Simultaneous",
     "Update",

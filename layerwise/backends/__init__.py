@@ -1,7 +1,9 @@
 """The one place that knows which backend Keras runs on.
 
-Each of `tensorflow`, `jax` and `torch` offers the same functions with the same signatures, in the same order. What is
-private in Keras and shared by all of them is in `internals`; nothing outside this package uses a private Keras name.
+Each of `tensorflow`, `jax` and `torch` has the same rooms with the same functions in the same order: `step` (the step of a
+`StepSpec`), `fit` (what stands in for the functions of a running `fit`), `memory` (variables), `flops` (counted
+operations) and `derivatives` (gradients for what looks). What is private in Keras and shared by all of them is in
+`internals`; nothing outside this package uses a private Keras name.
 """
 
 import importlib
@@ -9,6 +11,7 @@ import importlib
 import keras
 
 from layerwise.backends import internals
+from layerwise.backends.spec import Move, StepSpec
 
 _names = ("tensorflow", "jax", "torch")
 if keras.backend.backend() not in _names:
@@ -19,4 +22,4 @@ if keras.backend.backend() not in _names:
 backend = importlib.import_module(f"layerwise.backends.{keras.backend.backend()}")
 internals.check(backend.USED)
 
-__all__ = ["backend", "internals"]
+__all__ = ["Move", "StepSpec", "backend", "internals"]

@@ -5,20 +5,26 @@ The range of Keras that is supported is the one in `setup.cfg`; `check()` names 
 
 import functools
 import importlib
+import itertools
 import sys
+import types
 
 import keras
 from keras.src import backend
 from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.utils import io_utils
 
 _USED = {
     "keras.src.backend": ("get_keras_mask", "set_keras_mask"),
     "keras.src.saving.keras_saveable": ("KerasSaveable",),
+    "keras.src.utils.io_utils": ("print_msg",),
     "keras.src.models.functional.Functional": ("_standardize_inputs",),
     "keras.src.trainers.trainer.Trainer": ("_compute_loss", "_symbolic_build"),
     "keras.src.optimizers.base_optimizer.BaseOptimizer": (
+        "_apply_weight_decay",
         "_backend_update_step",
         "_check_variables_are_known",
+        "_get_current_learning_rate",
         "_get_variable_index",
     ),
 }
@@ -64,31 +70,79 @@ def callback_list():
     return None
 
 
+def epoch_iterator(model):
+    """What the `fit` of a model that is calling takes its batches from, found on the stack; None where none is."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
+            return frame.f_locals["epoch_iterator"]
+        frame = frame.f_back
+    return None
+
+
 def backup_path(callback):
     """Where a BackupAndRestore keeps its weights."""
     return callback._weights_path
+
+
+def previous_backup_path(callback):
+    """Where a BackupAndRestore(double_checkpoint=True) keeps the weights before the newest."""
+    return callback._prev_weights_path
+
+
+def print_message(text):
+    """Prints a line as Keras prints its own."""
+    io_utils.print_msg(text)
+
+
+# --- tracing
+
+_numbers = itertools.count()
+
+
+def with_code_of_its_own(function):
+    """A copy of a function that tracers take for another one: they count the versions of a piece of Python code."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    return types.FunctionType(code, function.__globals__, closure=function.__closure__)
 
 
 # --- saving
 
 
 class Saved(KerasSaveable):
-    """Writes and reads a session with the model that this is an attribute of; ignored where it is not expected."""
+    """Writes and reads a checkpoint with the model that it is attached to; ignored where it is not expected."""
 
-    def __init__(self, session):
-        self.session = session
+    def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
 
     def save_own_variables(self, store):
-        self.session.save(store)
+        self.checkpoint.save(store)
 
     def load_own_variables(self, store):
-        self.session.load(store)
+        self.checkpoint.load(store)
 
     def __dir__(self):
         return ()  # saving walks the attributes for more to save
 
     def _obj_type(self):
         return "Operation"
+
+
+def attach(model, checkpoint):
+    """Lets a model save and load a checkpoint (`save(store)`, `load(store)`) beside its weights."""
+    model._layerwise = Saved(checkpoint)
+
+
+def attached(model):
+    """The checkpoint that is attached to a model, or None."""
+    saved = vars(model).get("_layerwise")
+    return None if saved is None else saved.checkpoint
+
+
+def detach(model):
+    """The model saves and loads nothing but its own."""
+    if "_layerwise" in vars(model):
+        del model._layerwise
 
 
 # --- tensors
@@ -107,14 +161,26 @@ def set_mask(tensor, mask):
 # --- trainer
 
 
-def compile_identity(model):
-    """An object that `compile` replaces: the same one means that compiled programs are still valid."""
-    return model._loss_tracker
+class _Kept:
+    """Holds what is to last until the next `compile`; no container that Keras would walk and save."""
+
+    def __init__(self):
+        self.entries = {}
+
+
+def until_compile(model):
+    """A dict that lasts until the next `compile` of the model: it is held by something that `compile` replaces."""
+    return vars(model._loss_tracker).setdefault("_layerwise", _Kept()).entries
 
 
 def call(model, x, training):
     """Calls a model, with `training` where it takes it."""
     return model(x, training=training) if model._call_has_training_arg else model(x)
+
+
+def symbolic_build(model, spec):
+    """Builds a model, and what `compile` leaves unbuilt, from the spec of a batch."""
+    model._symbolic_build(data_batch=spec)
 
 
 def update_loss_tracker(model, loss, batch_size):
@@ -183,10 +249,18 @@ def running_product(optimizer):
 
 @functools.cache
 def _clocked(cls):
-    """`cls` with an update rule that runs once per group of variables, each group with its own step count."""
+    """`cls` with an update rule that runs once per group of variables, each group with its own step count.
+
+    What an optimizer reads as its step count and as its learning rate are the group's while the group's turn lasts.
+    """
 
     def iterations(self):
         return self._layerwise_count if self._layerwise_count is not None else self._iterations
+
+    def learning_rate(self):
+        rate = cls._get_current_learning_rate(self)
+        factor = self._layerwise_factor
+        return rate if factor is None else keras.ops.multiply(rate, factor)
 
     def update_step(self, gradients, variables, learning_rate):
         for group, members in self._layerwise_groups(variables):
@@ -195,13 +269,33 @@ def _clocked(cls):
                 [variables[i] for i in members], learning_rate,
             )  # fmt: skip
 
+    def weight_decay(self, variables):
+        for group, members in self._layerwise_groups(variables):
+            self.__dict__["_layerwise_factor"] = group.factor
+            try:
+                cls._apply_weight_decay(self, [variables[i] for i in members])
+            finally:
+                self.__dict__.pop("_layerwise_factor", None)
+
+    def apply(self, gradients, variables):
+        if (
+            not self._layerwise_counts_batch
+        ):  # the batch is counted already, and apply counts it again
+            self._iterations.assign(keras.ops.maximum(self._iterations - 1, 0))
+        cls.apply(self, gradients, variables)
+
     return type(cls)(
         cls.__name__,
         (cls,),
         {
             "_layerwise_count": None,
+            "_layerwise_factor": None,
+            "_layerwise_counts_batch": True,
             "iterations": property(iterations),
+            "apply": apply,
+            "_get_current_learning_rate": learning_rate,
             "_backend_update_step": update_step,
+            "_apply_weight_decay": weight_decay,
             "_check_variables_are_known": lambda self, variables: (
                 None
             ),  # heads are not the optimizer's own
@@ -216,33 +310,76 @@ class clocked:
     `tf.distribute` strategy enter it one after another before the first leaves, so `stock`, its class, is given.
     """
 
-    def __init__(self, optimizer, stock, groups):
+    def __init__(self, optimizer, stock, groups, counts_batch):
         self.optimizer, self.stock, self.groups = optimizer, stock, groups
+        self.counts_batch = counts_batch
 
     def __enter__(self):
         self.optimizer.__class__ = _clocked(self.stock)
         self.optimizer.__dict__["_layerwise_groups"] = self.groups
+        self.optimizer.__dict__["_layerwise_counts_batch"] = self.counts_batch
 
     def __exit__(self, *exception):
         self.optimizer.__class__ = self.stock
         self.optimizer.__dict__.pop("_layerwise_groups", None)
+        self.optimizer.__dict__.pop("_layerwise_counts_batch", None)
 
 
-def update_with_count(optimizer, rule, gradients, variables, learning_rate, count, product):
-    """Runs the update rule `rule` with `count` as the step count (and `product` as Nadam's) that it sees."""
-    stock_product = running_product(optimizer)
+def update_with_count(
+    optimizer, rule, gradients, variables, learning_rate, count, products, factor
+):
+    """Runs an update rule with `count` as the step count that it sees, and the learning rate times `factor`.
+
+    `products`: Nadam's running product that the rule sees, and the optimizer's own; None for other optimizers.
+    """
     optimizer.__dict__["_layerwise_count"] = count
-    if product is not None:
-        optimizer.__dict__["_u_product"] = product
+    if products is not None:
+        optimizer.__dict__["_u_product"] = products[0]
+    if factor is not None:
+        learning_rate = keras.ops.multiply(learning_rate, factor)
     try:
         rule(optimizer, gradients, variables, learning_rate)
     finally:
+        # Replicas come here one after another: each leaves the optimizer as it was before the first.
         optimizer.__dict__.pop("_layerwise_count", None)
-        if product is not None:
-            optimizer.__dict__["_u_product"] = stock_product
+        if products is not None:
+            optimizer.__dict__["_u_product"] = products[1]
 
 
 def update_step(optimizer, gradients, variables, learning_rate):
     """Runs an optimizer's own update rule on its own variables and counts the step."""
     optimizer._backend_update_step(gradients, variables, learning_rate)
     optimizer.iterations.assign_add(1)
+
+
+def config_without_rate(optimizer):
+    """An optimizer's config with a learning rate of 1, also where its learning-rate schedule has no config."""
+    rate = optimizer._learning_rate
+    optimizer.__dict__["_learning_rate"] = 1.0
+    try:
+        return {**optimizer.get_config(), "learning_rate": 1.0}
+    finally:
+        optimizer.__dict__["_learning_rate"] = rate
+
+
+def watch_slots(optimizer, created):
+    """While in this context, `created(slot)` hears of each slot as soon as the optimizer's `build` has made it."""
+    return _WatchSlots(optimizer, created)
+
+
+class _WatchSlots:
+    def __init__(self, optimizer, created):
+        self.optimizer, self.created = optimizer, created
+
+    def __enter__(self):
+        add = self.optimizer.add_variable_from_reference
+
+        def add_and_tell(*arguments, **named):
+            slot = add(*arguments, **named)
+            self.created(slot)
+            return slot
+
+        self.optimizer.__dict__["add_variable_from_reference"] = add_and_tell
+
+    def __exit__(self, *exception):
+        self.optimizer.__dict__.pop("add_variable_from_reference", None)

@@ -11,7 +11,7 @@ import keras
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import FIRST_TUNING_SEED, seeds_of
-from layerwise.training import Schedule
+from layerwise.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -1,13 +1,15 @@
 """Greedy layer-wise training: each block under a head of its own, then frozen."""
 
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from layerwise.features import caching
-from layerwise.training import Schedule
-from layerwise.updates import Update
+from layerwise.features import fit_with_features
+from layerwise.schedules.base import Schedule
+from layerwise.steps import Loss, Update
 
 
 @keras.saving.register_keras_serializable("layerwise")
@@ -50,7 +52,12 @@ class GreedyLayerwise(Schedule):
     """
 
     def __init__(
-        self, blocks="auto", epochs_per_block=None, head="linear", finetune_epochs=0, seed=0
+        self,
+        blocks: Any = "auto",
+        epochs_per_block: int | Sequence[int] | None = None,
+        head: str | Callable = "linear",
+        finetune_epochs: int = 0,
+        seed: int = 0,
     ):
         super().__init__(blocks=blocks, head=head, seed=seed)
         if not callable(head) and head not in ("linear", "mlp"):
@@ -80,7 +87,15 @@ class GreedyLayerwise(Schedule):
         self.epochs_per_block, self.finetune_epochs = epochs_per_block, finetune_epochs
         self._ends = None
 
-    def fit(self, model, x=None, y=None, cache_features="memory", callbacks=None, **arguments):
+    def fit(
+        self,
+        model: keras.Model,
+        x: Any = None,
+        y: Any = None,
+        cache_features: str | None = "memory",
+        callbacks: Any = None,
+        **arguments: Any,
+    ) -> keras.callbacks.History:
         """Runs `model.fit` under this schedule, each finished block's features computed once per stage.
 
         The same batches give the same weights as the schedule as a callback does, to float32 rounding: it is one stock
@@ -121,28 +136,9 @@ class GreedyLayerwise(Schedule):
         >>> history.epoch, history.history["stage"]
         ([0, 1, 2, 3], [0.0, 0.0, 1.0, 1.0])
         """
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"The first argument of GreedyLayerwise.fit is the compiled model, got {type(model).__name__}. Write "
-                "schedule.fit(model, x, y, ...)."
-            )
-        if x is None or isinstance(x, str):
-            raise TypeError(
-                f"x is the data, as for model.fit, got {x!r}. Write schedule.fit(model, x, y, ...)."
-            )
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            raise ValueError(
-                "callbacks must be a list of callbacks, to which the schedule is added, got a CallbackList."
-            )
-        callbacks = keras.tree.flatten(callbacks) if callbacks else []
-        callbacks = [self, *(callback for callback in callbacks if callback is not self)]
-        if cache_features is None:
-            return model.fit(x, y, callbacks=callbacks, **arguments)
-        sizes = [arguments.get(name) for name in ("batch_size", "steps_per_epoch")]
-        with caching(self, model, cache_features, x, *sizes):
-            return model.fit(x, y, callbacks=callbacks, **arguments)
+        return fit_with_features(self, model, x, y, cache_features, callbacks, **arguments)
 
-    def prepare(self, epochs):
+    def prepare(self, epochs: int) -> None:
         """Lays the stages out over the epochs."""
         self._ends = list(itertools.accumulate(self._plan(epochs, len(self.blocks))))
 
@@ -171,7 +167,7 @@ class GreedyLayerwise(Schedule):
             )
         return plan
 
-    def updates(self, epoch, step):
+    def updates(self, epoch: int, step: int) -> tuple[Update, ...]:
         n = len(self.blocks)
         ends = self._ends or [1] * n  # before the first fit knows its epochs: the first stage
         stage = sum(epoch >= end for end in ends)
@@ -179,5 +175,10 @@ class GreedyLayerwise(Schedule):
             stage = n - 1  # a further fit goes on with the last stage
         if stage >= n:
             return (Update(blocks=tuple(range(n)), visit=n),)
-        head = stage if stage < n - 1 else None
-        return (Update(blocks=(stage,), head=head, frozen_below=stage, visit=stage),)
+        loss = Loss(after=stage if stage < n - 1 else None)
+        return (Update(blocks=(stage,), losses=(loss,), frozen_below=stage, visit=stage),)
+
+    def stage_end(self, epoch: int) -> int | None:
+        """The epoch at which the next block's stage, or the fine-tuning, begins."""
+        ends = self._ends if self.finetune_epochs else self._ends[:-1]
+        return next((end for end in ends if end > epoch), None)

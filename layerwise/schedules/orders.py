@@ -4,6 +4,8 @@ An order is a callable `(sweep, n, rng) -> n indices`: `sweep` counts from 0, `n
 `rng` is a `numpy.random.Generator` seeded by `(seed, sweep)` alone, so that a sweep can be computed without those before.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -29,8 +31,17 @@ def random(sweep, n, rng):
 
 ORDERS = {"cyclic": cyclic, "reverse": reverse, "shuffled": shuffled, "random": random}
 
+# Orders that look at gradients before each visit: there is no sweep to compute beforehand.
+LOOKING = ("gauss_southwell", "gauss_southwell_rms")
 
-def get(order):
+
+def check(order: str | Callable) -> None:
+    """Raises ValueError if there is no order of that name."""
+    if order not in LOOKING:
+        get(order)
+
+
+def get(order: str | Callable) -> Callable:
     """The order of that name, or the callable itself.
 
     Raises:
@@ -45,13 +56,13 @@ def get(order):
         return order
     if not isinstance(order, str) or order not in ORDERS:
         raise ValueError(
-            f"order must be one of {', '.join(map(repr, ORDERS))} or a callable (sweep, n, rng) -> n indices, "
+            f"order must be one of {', '.join(map(repr, (*ORDERS, *LOOKING)))} or a callable (sweep, n, rng) -> n indices, "
             f"got {order!r}."
         )
     return ORDERS[order]
 
 
-def sweep_indices(order, seed, sweep, n):
+def sweep_indices(order: Callable, seed: int, sweep: int, n: int) -> tuple[int, ...]:
     """The n indices of one sweep, checked.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The moving averages of batch normalization, made right before a block is frozen.
+"""Bias-corrects the moving averages of batch normalization before a block is frozen.
 
 After n steps with momentum m, a moving average is `m^n * initial + (1 - m^n) * mean`, the mean weighted towards recent
 batches: with m = 0.99, 115 steps leave 31 % of the initial value. What is known can be divided out, as Adam does
@@ -34,8 +34,8 @@ class MovingAverages:
     def count(self, update, steps):
         """So many training steps were taken with an Update."""
         if len(self._passes) and update.blocks is not None:
-            last = None if update.head is None else update.head + 1
-            self._passes[update.frozen_below : last] += steps
+            end = None if update.last is None else update.last + 1
+            self._passes[update.frozen_below : end] += steps
 
     def freeze(self, below):
         """Divides the initial values out of the averages of the blocks with a smaller index, once for each."""

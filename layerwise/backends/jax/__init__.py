@@ -1,0 +1,63 @@
+"""JAX: the rooms of a backend, each with the same functions as in the other two."""
+
+from layerwise.backends.jax.derivatives import look_program
+from layerwise.backends.jax.fit import (
+    build,
+    check,
+    inference,
+    settle,
+    stock_program,
+    test_function,
+    test_program,
+    train_function,
+    wait,
+)
+from layerwise.backends.jax.flops import look_flops, step_flops, stock_flops
+from layerwise.backends.jax.memory import (
+    fill,
+    generator_state,
+    nbytes,
+    release,
+    replicas,
+    scope,
+    set_generator_state,
+    to_numpy,
+)
+from layerwise.backends.jax.step import SHARES, program
+
+USED = {
+    "keras.src.backend.jax.trainer.JAXTrainer": (
+        "_make_function",
+        "_update_metrics_variables",
+        "_get_jax_state",
+        "jax_state_sync",
+    ),
+    "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer": ("check_finite",),
+}
+
+__all__ = [
+    "SHARES",
+    "USED",
+    "build",
+    "check",
+    "fill",
+    "generator_state",
+    "inference",
+    "look_flops",
+    "look_program",
+    "nbytes",
+    "program",
+    "release",
+    "replicas",
+    "scope",
+    "set_generator_state",
+    "settle",
+    "step_flops",
+    "stock_flops",
+    "stock_program",
+    "test_function",
+    "test_program",
+    "to_numpy",
+    "train_function",
+    "wait",
+]

@@ -1,0 +1,161 @@
+"""What stands in for the functions of a running `fit` on JAX, which holds all arrays in a state of its own."""
+
+import contextlib
+import functools
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from layerwise.backends.jax.memory import empty_shape
+from layerwise.backends.jax.step import compiles
+
+
+def check(model):
+    """Raises where this backend cannot do what the model was compiled for."""
+
+
+def build(model):
+    """Builds a model from the data of the calling `fit`: here `fit` did that itself."""
+
+
+def train_function(model, batches):
+    """What stands in for `model.train_function`: takes each batch its way through `batches`."""
+    at = {id(v): i for i, v in enumerate(model.optimizer.variables)}
+
+    def train_function(state, iterator):
+        _attach(model, state)
+        logs = None
+        for _ in range(model.steps_per_execution):
+            try:
+                data = next(iterator)
+            except StopIteration:
+                if logs is None:
+                    raise
+                break
+            logs, state = one_batch(state, data)
+        return logs, state
+
+    def one_batch(state, data):
+        def fill(variable, shape, number):
+            value = jnp.asarray(np.full(shape, number, "float32"), variable.dtype)
+            state[2][at[id(variable)]] = _placed(variable, value)
+            variable._shape = shape
+
+        def release(variable):
+            fill(variable, empty_shape(variable), 0)
+
+        def run(program, index):
+            nonlocal state
+            logs, state = program(index, state, batch, batches.following)
+            _attach(model, state)
+            return logs
+
+        if batches.looks():
+            batches.look(lambda program: program(data, state))
+        batch = batches.substitute(data)
+        return batches.carry_out(batches.plan(), run, (fill, release), _uninterrupted), state
+
+    return train_function
+
+
+def stock_program(function):
+    """The model's own train function as a program."""
+    return lambda index, state, data, following: function(state, iter([data]))
+
+
+def test_program(model, forward, heads):
+    """The compiled test step of a forward pass."""
+
+    def step(state, head_values, data):
+        trainable, non_trainable, metrics = state
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        mapping = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.non_trainable_variables, non_trainable, strict=True),
+            *zip(model.metrics_variables, metrics, strict=True),
+            *zip(heads, head_values, strict=True),
+        ]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            y_pred, loss = forward(x, y, sample_weight, training=False)
+        metrics = [scope.get_current_value(v) for v in model.metrics_variables]
+        logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, sample_weight)
+        return logs, metrics
+
+    if compiles(model):
+        step = jax.jit(step)
+
+    def test_step(state, data):
+        logs, metrics = step(state, [v.value for v in heads], data)
+        return logs, (*state[:2], metrics)
+
+    return model._make_function(test_step)
+
+
+def test_function(program, batches):
+    """What stands in for `model.test_function` while a stage is trained."""
+    return lambda state, iterator: program(state, map(batches.substitute, iterator))
+
+
+def inference(model, function, variables):
+    """`function` of tensors compiled, with `variables` (all that it reads) as they are now."""
+    # The variables themselves are empty while fit holds the state.
+    values = [v.value for v in variables]
+
+    def run(values, *tensors):
+        with keras.StatelessScope(list(zip(variables, values, strict=True))):
+            return function(*tensors)
+
+    if compiles(model):
+        run = jax.jit(run)
+    return functools.partial(run, values)
+
+
+def wait(result):
+    """Returns when a result is there."""
+    jax.block_until_ready(result)
+
+
+def settle(model):
+    """Returns when all is done that steps of a model have begun."""
+    jax.block_until_ready(vars(model).get("_jax_state"))
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Lets Ctrl-C wait for the end of an Update: one between a step and its result would lose the donated arrays."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # Python does not handle signals here
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _attach(model, state):
+    """Lets Keras find the state if what comes next is interrupted: donated arrays are gone."""
+    names = (
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer_variables",
+        "metrics_variables",
+    )
+    # As it is: an attribute would be copied.
+    vars(model)["_jax_state"] = dict(zip(names, state, strict=True))
+
+
+def _placed(variable, value):
+    """An array laid out as a variable's is, under a `keras.distribution`."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return value
+    return jax.device_put(value, distribution.get_variable_layout(variable).backend_layout)

@@ -1,0 +1,53 @@
+"""Floating-point operations on JAX, by XLA's cost analysis of lowered steps."""
+
+import functools
+
+import jax
+import keras
+
+from layerwise.backends.jax.derivatives import traced_look
+from layerwise.backends.jax.layout import Layout
+from layerwise.backends.jax.step import traced_step
+
+
+def step_flops(spec, index, x, y):
+    """FLOPs of one Update's step on a batch of these shapes."""
+    layout = Layout(spec)
+    moving, others = layout.split(_state(spec.model, spec.shape))
+    step = functools.partial(traced_step, spec, layout, chosen=None, only=index)
+    specs = keras.tree.map_structure(_spec, (moving, others, (x, y)))
+    return _count(step, *specs)
+
+
+def stock_flops(model, x, y):
+    """FLOPs of the model's own train step."""
+    state = _state(model, lambda variable: tuple(variable.shape))
+    data = keras.tree.map_structure(_spec, (x, y))
+    return _count(lambda state, data: model.train_step(state, data), state, data)
+
+
+def look_flops(model, forward, groups, x, y):
+    """FLOPs of a look at the gradients of groups of variables."""
+    state = _state(model, lambda variable: tuple(variable.shape))
+    data = keras.tree.map_structure(_spec, (x, y))
+    return _count(traced_look(model, forward, groups), *state[:2], data)
+
+
+def _count(step, *specs):
+    return int(jax.jit(step).lower(*specs).cost_analysis()["flops"])
+
+
+def _state(model, shape):
+    """Fit's state as specs."""
+    model.jax_state_sync()
+    variables = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    return [[jax.ShapeDtypeStruct(shape(v), v.dtype) for v in group] for group in variables]
+
+
+def _spec(a):
+    return jax.ShapeDtypeStruct(a.shape, keras.backend.standardize_dtype(a.dtype))

@@ -1,0 +1,58 @@
+"""What a backend is told of a step: all that it reads, computes and writes, and nothing of who asked for it."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """What one Update changes.
+
+    Attributes:
+        weights: The variables that move: those of blocks in the model's order, then those of heads.
+        slots: The optimizer's slots of the blocks that move.
+        state: State beside the optimizer that the step reads and writes: step counts, the state of heads' optimizers.
+        apply: `apply(gradients, unscaled=False)` moves `weights`, by the model's optimizer.
+    """
+
+    weights: tuple
+    slots: tuple
+    state: tuple
+    apply: Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class StepSpec:
+    """The step of one Update, or of several that share a program.
+
+    Attributes:
+        model: The compiled model: its metrics, optimizer, and how it is to be run.
+        forward: `(x, y, sample_weight, training) -> (predictions, loss)`.
+        moves: What each Update changes. Where there are several, the caller says which one it is each time.
+        shows: Whether the step updates metrics and returns logs: the first one of a batch does.
+        heads: All variables of the auxiliary heads that the forward pass runs through.
+        slots: All slots of the optimizer, those of blocks that rest included.
+        shape: `shape(variable)`, also of a slot that has no memory now.
+        traced: Called whenever the step is traced.
+        shared: A dict for what the programs of one compiled model have in common.
+        forward_key: Steps with the same key have the same forward pass.
+    """
+
+    model: Any
+    forward: Callable
+    moves: tuple[Move, ...]
+    shows: bool
+    heads: tuple
+    slots: tuple
+    shape: Callable[[Any], tuple]
+    traced: Callable[[], None]
+    shared: dict
+    forward_key: Hashable
+
+    @property
+    def weights(self) -> list:
+        """The variables that any of the Updates moves, each once."""
+        moving = {id(v) for move in self.moves for v in move.weights}
+        weights = [v for v in self.model.trainable_variables if id(v) in moving]
+        return weights + [v for v in self.heads if id(v) in moving]

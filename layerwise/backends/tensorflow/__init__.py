@@ -1,0 +1,62 @@
+"""TensorFlow: the rooms of a backend, each with the same functions as in `jax` and `torch`."""
+
+from layerwise.backends.tensorflow.derivatives import look_program
+from layerwise.backends.tensorflow.fit import (
+    build,
+    check,
+    inference,
+    settle,
+    stock_program,
+    test_function,
+    test_program,
+    train_function,
+    wait,
+)
+from layerwise.backends.tensorflow.flops import look_flops, step_flops, stock_flops
+from layerwise.backends.tensorflow.memory import (
+    fill,
+    generator_state,
+    nbytes,
+    release,
+    replicas,
+    scope,
+    set_generator_state,
+    to_numpy,
+)
+from layerwise.backends.tensorflow.step import SHARES, program
+
+USED = {
+    "keras.src.backend.tensorflow.trainer.TensorFlowTrainer": (
+        "_make_function",
+        "_autoconvert_optionals",
+        "distribute_strategy",
+    ),
+    "keras.src.backend.tensorflow.trainer.TFEpochIterator": ("_get_iterator",),
+}
+
+__all__ = [
+    "SHARES",
+    "USED",
+    "build",
+    "check",
+    "fill",
+    "generator_state",
+    "inference",
+    "look_flops",
+    "look_program",
+    "nbytes",
+    "program",
+    "release",
+    "replicas",
+    "scope",
+    "set_generator_state",
+    "settle",
+    "step_flops",
+    "stock_flops",
+    "stock_program",
+    "test_function",
+    "test_program",
+    "to_numpy",
+    "train_function",
+    "wait",
+]

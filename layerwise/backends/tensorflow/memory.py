@@ -1,0 +1,61 @@
+"""Variables and their memory on TensorFlow, where a variable of a `tf.distribute` strategy has a copy on each device."""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+
+def scope(model):
+    """The context in which variables for a model are created."""
+    if model.distribute_strategy is tf.distribute.get_strategy():
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
+
+
+def fill(variable, shape, number):
+    """Fills a variable with a number, and gives it its memory back if it was released."""
+    value = tf.convert_to_tensor(np.full(shape, number, "float32"), dtype=variable.dtype)
+    for component in _components(variable):
+        tf.raw_ops.AssignVariableOp(resource=component.handle, value=value)
+
+
+def release(variable):
+    """Frees a variable's memory. Programs that hold the variable stay valid: `fill` brings it back."""
+    for component in _components(variable):
+        empty = tf.zeros((0,), dtype=component.dtype)
+        tf.raw_ops.AssignVariableOp(resource=component.handle, value=empty)
+
+
+def nbytes(variable, model):
+    """The bytes that a variable holds now."""
+    return sum(
+        int(np.prod(tf.raw_ops.VariableShape(input=component.handle).numpy()))
+        * component.dtype.size
+        for component in _components(variable)
+    )
+
+
+def to_numpy(variable):
+    """A variable's value as an array."""
+    return _components(variable)[0].numpy()
+
+
+def replicas(model):
+    """The number of devices that share a batch."""
+    return model.distribute_strategy.num_replicas_in_sync
+
+
+def generator_state():
+    """The state of the framework's own random generators, as arrays: layers draw from none of them here."""
+    return []
+
+
+def set_generator_state(state):
+    """Puts back what `generator_state` gave."""
+
+
+def _components(variable):
+    """The variable on each replica."""
+    value = variable.value
+    return getattr(value, "values", None) or [value]

@@ -1,0 +1,132 @@
+"""The step of an Update on TensorFlow: one `tf.function`, traced once."""
+
+import functools
+
+import keras
+import tensorflow as tf
+from keras.src.backend.tensorflow.trainer import reduce_per_replica
+
+from layerwise.backends import internals
+
+# Whether several Updates share a program.
+SHARES = True
+
+
+def program(spec):
+    """The compiled step of a `StepSpec`.
+
+    Returns:
+        `run(index, data)`: carries out the Update of that index on the next batch of an iterator, or on the batch in a
+        list, and returns logs (empty unless the step shows any).
+    """
+    if len(spec.moves) == 1:
+        function = Compiled(spec.model, traced_step(spec))
+        return lambda index, data: function(data)
+    replicas = spec.model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"max_programs shares programs by a branch, in which {replicas} replicas of a tf.distribute strategy cannot "
+            "reduce gradients. Leave max_programs=None."
+        )
+    which = tf.Variable(0, dtype="int32", trainable=False)
+    function = Compiled(spec.model, traced_step(spec, which))
+
+    def run(index, data):
+        which.assign(index)
+        return function(data)
+
+    return run
+
+
+def traced_step(spec, which=None, only=None):
+    """The step as a function of a batch. `which`: the index of the Update that runs; `only`: it is always this one."""
+    model, weights = spec.model, spec.weights
+
+    def step(data):
+        if only is None:
+            spec.traced()
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for variable in weights:
+                tape.watch(variable.value)
+            y_pred, loss = spec.forward(x, y, sample_weight, training=True)
+            if spec.shows:
+                internals.update_loss_tracker(model, unscaled(loss), batch_size(x))
+            loss = model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(loss, weights)
+        by_variable = {id(v): g for v, g in zip(weights, gradients, strict=True)}
+
+        def apply(move):
+            move.apply([by_variable[id(v)] for v in move.weights])
+            return 0
+
+        # Weight decay and step counts do not depend on the data: where there was no batch, they must not run either.
+        with tf.control_dependencies([loss]):
+            if which is None:
+                apply(spec.moves[only or 0])
+            else:
+                branches = [functools.partial(apply, move) for move in spec.moves]
+                tf.switch_case(which.read_value(), branches)
+        if not spec.shows:
+            return {}
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    return step
+
+
+class Compiled:
+    """A step compiled as Keras compiles its own (`TensorFlowTrainer._make_function`).
+
+    Unlike there, batches from a list are traced with the spec that the iterator gave, so that a smaller last batch needs
+    no program of its own.
+    """
+
+    def __init__(self, model, step):
+        self.model, self.step = model, step
+
+        def on_batch(data):
+            outputs = model.distribute_strategy.run(step, args=(data,))
+            return reduce_per_replica(outputs, model.distribute_strategy, reduction="auto")
+
+        self._traces = not model.run_eagerly
+        if self._traces:
+            on_batch = self._function(on_batch, jit_compile=model.jit_compile)
+        self._traced_on_batch, self._specs = on_batch, []
+        self.on_batch = model._autoconvert_optionals(on_batch)
+
+        def on_iterator(iterator):
+            return self.on_batch(iterator.get_next())
+
+        self.on_iterator = self._function(on_iterator) if self._traces else on_iterator
+
+    def __call__(self, data):
+        if isinstance(data, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+            if self.model.steps_per_execution > 1:
+                return self._several(data)
+            return self.on_iterator(data)
+        batch, spec = data
+        if self._traces and spec is not None and spec not in self._specs:
+            self._traced_on_batch.get_concrete_function(spec)
+            self._specs.append(spec)
+        return self.on_batch(batch)
+
+    @functools.cached_property
+    def _several(self):
+        """Several steps in one execution, by Keras' own loop."""
+        return self.model._make_function(self.step)
+
+    @staticmethod
+    def _function(function, **arguments):
+        # TensorFlow warns of many traces of one piece of Python code. Each program has a code of its own.
+        function = internals.with_code_of_its_own(function)
+        function = tf.autograph.experimental.do_not_convert(function)
+        return tf.function(function, reduce_retracing=True, **arguments)
+
+
+def unscaled(loss):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss * replicas if replicas > 1 else loss
+
+
+def batch_size(x):
+    return tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]

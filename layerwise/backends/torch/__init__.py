@@ -1,0 +1,57 @@
+"""torch: the rooms of a backend, each with the same functions as in the other two."""
+
+from layerwise.backends.torch.derivatives import look_program
+from layerwise.backends.torch.fit import (
+    build,
+    check,
+    inference,
+    settle,
+    stock_program,
+    test_function,
+    test_program,
+    train_function,
+    wait,
+)
+from layerwise.backends.torch.flops import look_flops, step_flops, stock_flops
+from layerwise.backends.torch.memory import (
+    fill,
+    generator_state,
+    nbytes,
+    release,
+    replicas,
+    scope,
+    set_generator_state,
+    to_numpy,
+)
+from layerwise.backends.torch.step import SHARES, program
+
+USED = {
+    "keras.src.backend.torch.trainer.TorchTrainer": ("_should_torch_compile",),
+}
+
+__all__ = [
+    "SHARES",
+    "USED",
+    "build",
+    "check",
+    "fill",
+    "generator_state",
+    "inference",
+    "look_flops",
+    "look_program",
+    "nbytes",
+    "program",
+    "release",
+    "replicas",
+    "scope",
+    "set_generator_state",
+    "settle",
+    "step_flops",
+    "stock_flops",
+    "stock_program",
+    "test_function",
+    "test_program",
+    "to_numpy",
+    "train_function",
+    "wait",
+]

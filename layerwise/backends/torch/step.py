@@ -1,0 +1,70 @@
+"""The step of an Update on torch: eager, with a graph that holds the moving blocks' part only."""
+
+import contextlib
+
+import keras
+import torch
+
+from layerwise.backends import internals
+
+# Whether several Updates share a program: steps run eagerly, so that it would only compute more.
+SHARES = False
+
+
+def program(spec):
+    """The step of a `StepSpec`.
+
+    Returns:
+        `run(index, data)`: carries out the Update on a batch, and returns logs (empty unless the step shows any).
+    """
+    step = eager_step(spec)
+    if spec.model._should_torch_compile():
+        # torch.compile keeps at most eight versions of one function.
+        step = torch.compile(internals.with_code_of_its_own(step))
+    moving = {id(v) for v in spec.weights}
+    resting = [v for v in spec.model.trainable_variables if id(v) not in moving]
+
+    def run(index, data):
+        with _resting(resting):
+            return step(data)
+
+    return run
+
+
+def eager_step(spec):
+    """The step as a function of a batch."""
+    model, (move,) = spec.model, spec.moves
+
+    def step(data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred, loss = spec.forward(x, y, sample_weight, training=True)
+        if spec.shows:
+            internals.update_loss_tracker(model, loss, batch_size(x))
+        scaled = model.optimizer.scale_loss(loss)
+        weights = [v.value for v in move.weights]
+        gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
+        with torch.no_grad():
+            move.apply(list(gradients))
+        if not spec.shows:
+            return {}
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    return step
+
+
+@contextlib.contextmanager
+def _resting(variables):
+    """Takes variables out of autograd, so that no activations are kept for them."""
+    tensors = [v.value for v in variables if v.value.requires_grad]
+    for tensor in tensors:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
+
+
+def batch_size(x):
+    """The number of examples of a batch."""
+    return next(i for i in keras.tree.flatten(x) if i is not None).shape[0]

@@ -1,0 +1,245 @@
+"""The user's optimizer with one step count and one learning-rate factor per block.
+
+Nothing stands in for the user's optimizer: it holds its slots, its learning rate and the count of batches, which
+learning-rate schedules see. While a step is traced, the update rule runs block by block, and what it reads as its own
+step count (bias correction) is the block's.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from layerwise.backends import backend, internals
+from layerwise.optimizers.slots import MEMORY, Memory, Slots, build_released, like
+
+
+class _BlockGroup:
+    """The variables of one block: the user's optimizer with the block's own step count and rate factor."""
+
+    def __init__(self, rule, name):
+        self.count = _state(
+            backend.to_numpy(rule.iterations), rule.iterations.dtype, f"{name}_updates"
+        )
+        self.rate = _state(np.float32(1.0), "float32", f"{name}_rate")
+        self.stock_product, self.product = internals.running_product(rule), None
+        if self.stock_product is not None:
+            value = backend.to_numpy(self.stock_product)
+            self.product = _state(value, self.stock_product.dtype, f"{name}_product")
+        self.factor = None  # the rate factor while a step that heeds it is traced
+
+    def update(self, optimizer, rule, gradients, variables, learning_rate):
+        products = None if self.product is None else (self.product, self.stock_product)
+        internals.update_with_count(
+            optimizer, rule, gradients, variables, learning_rate, self.count, products, self.factor
+        )
+        self.count.assign_add(1)
+
+    @property
+    def variables(self):
+        return [self.count] if self.product is None else [self.count, self.product]
+
+
+class _HeadGroup:
+    """The variables of an auxiliary head: its own slots and step count, in a copy of the user's optimizer."""
+
+    factor = None
+
+    def __init__(self, rule, head):
+        self.optimizer = like(rule)
+        self.optimizer.build(head.trainable_variables)
+
+    def update(self, optimizer, rule, gradients, variables, learning_rate):
+        internals.update_step(self.optimizer, gradients, variables, learning_rate)
+
+    @property
+    def variables(self):
+        product = internals.running_product(self.optimizer)
+        return self.optimizer.variables + ([] if product is None else [product])
+
+
+class BlockOptimizer:
+    """The user's optimizer, seen block by block.
+
+    Args:
+        model: The compiled model; its optimizer is built here if it was not.
+        blocks: The `Blocks` of the model.
+        heads: `{k: keras.Model}`, the auxiliary heads.
+        released: Whether an optimizer that is built here gets slots without memory.
+
+    Raises:
+        ValueError: If the optimizer cannot be run block by block, with the reason and the remedy.
+    """
+
+    def __init__(self, model: keras.Model, blocks: Any, heads: dict, released: bool = False):
+        self.optimizer, self._heads = model.optimizer, heads
+        self.rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        self._class = type(self.rule)
+        _check(self.optimizer, self.rule)
+        shapes: dict[int, tuple] = {}
+        with backend.scope(model):
+            if not self.optimizer.built:
+                variables = model.trainable_variables
+                if released:
+                    shapes = build_released(self.optimizer, self.rule, variables)
+                else:
+                    self.optimizer.build(variables)
+            self._groups = [_BlockGroup(self.rule, block.name) for block in blocks]
+            self._head_groups = {k: _HeadGroup(self.rule, head) for k, head in heads.items()}
+        known = {id(v) for v in internals.trained_variables(self.rule)}
+        unknown = [v.path for v in model.trainable_variables if id(v) not in known]
+        if unknown:
+            raise ValueError(
+                f"The model's optimizer was built for other variables: it does not know {unknown[:3]}. Call compile() "
+                "with a new optimizer after changing which layers are trainable."
+            )
+        self._group_of = {
+            id(v): group
+            for block, group in zip(blocks, self._groups, strict=True)
+            for v in block.variables
+        } | {
+            id(v): self._head_groups[k]
+            for k, head in heads.items()
+            for v in head.trainable_variables
+        }
+        self.slots = Slots(self.rule, blocks, shapes)
+        self._factors = [1.0] * len(self._groups)
+        self._seen = self._iterations()
+
+    # --- a step
+
+    def apply(
+        self,
+        gradients: list,
+        variables: list,
+        unscaled: bool = False,
+        counts_batch: bool = True,
+        rated: bool = False,
+    ) -> None:
+        """One step of the user's optimizer on some variables: one clipping over all of them, then group by group.
+
+        Args:
+            gradients: One for each variable.
+            variables: Those of blocks and heads that move.
+            unscaled: The gradients are free of a LossScaleOptimizer's factor already.
+            counts_batch: The step counts its batch in `optimizer.iterations`: the first one of a batch does.
+            rated: The step heeds the blocks' learning-rate factors.
+        """
+        for group in self._groups:
+            group.factor = group.rate if rated else None
+        with internals.clocked(self.rule, self._class, self._members, counts_batch):
+            (self.rule if unscaled else self.optimizer).apply(gradients, variables)
+
+    def _members(self, variables):
+        """The groups that `variables` fall into, with the positions of each one's members."""
+        members: dict[int, tuple] = {}
+        for i, variable in enumerate(variables):
+            group = self._group_of[id(variable)]
+            members.setdefault(id(group), (group, []))[1].append(i)
+        return list(members.values())
+
+    def state(self, blocks: Iterable[int], heads: Iterable[int], rated: bool) -> list:
+        """The state beside the user's optimizer that an Update of these blocks and heads reads and writes."""
+        groups = [self._groups[k] for k in blocks]
+        own = [v for group in groups for v in group.variables]
+        if rated:
+            own += [group.rate for group in groups]
+        return own + [v for k in heads for v in self._head_groups[k].variables]
+
+    # --- between steps
+
+    def set_factors(self, factors: dict[int, float]) -> None:
+        """Sets the learning-rate factors of some blocks; programs read them, so that nothing compiles anew."""
+        for k, factor in factors.items():
+            if factor != self._factors[k]:
+                self._factors[k] = factor
+                backend.fill(self._groups[k].rate, (), factor)
+
+    def counts(self) -> list[int]:
+        """Each block's own number of Updates since its state was last reset."""
+        return [int(backend.to_numpy(group.count)) for group in self._groups]
+
+    def reset(self, index: int, memory: Memory = MEMORY) -> None:
+        """Sets a block's state to what a new optimizer would have."""
+        self.slots.reset(index, memory)
+        group = self._groups[index]
+        # Not assign(0), which on JAX waits for the step that runs.
+        backend.fill(group.count, (), 0)
+        if group.product is not None:
+            backend.fill(group.product, (), 1)
+
+    # --- between fits
+
+    def own_variables(self) -> list:
+        """All state that is not the user's optimizer's: what a checkpoint must hold besides."""
+        groups = [*self._groups, *self._head_groups.values()]
+        return [v for group in groups for v in group.variables]
+
+    def head_variables(self) -> list:
+        """The state of the heads' optimizers."""
+        return [v for group in self._head_groups.values() for v in group.variables]
+
+    def begin(self) -> None:
+        """Before a fit: batches that were counted since the last one moved all blocks, so that each counts them."""
+        iterations = self._iterations()
+        if iterations < self._seen:
+            self.restart_counts()
+        elif iterations > self._seen:
+            for group, count in zip(self._groups, self.counts(), strict=True):
+                group.count.assign(count + iterations - self._seen)
+                if group.product is not None:
+                    group.product.assign(group.stock_product.value)
+        self._seen = iterations
+
+    def finish(self) -> None:
+        """After a fit: Nadam's running product is left as the block with the most Updates has it."""
+        if self._groups and self._groups[0].product is not None:
+            most = self._groups[int(np.argmax(self.counts()))]
+            most.stock_product.assign(most.product.value)
+        self._seen = self._iterations()
+
+    def restart_counts(self) -> None:
+        """Each block's step count is that of the optimizer, as when it was created."""
+        for group in self._groups:
+            group.count.assign(self.rule.iterations)
+            if group.product is not None:
+                group.product.assign(group.stock_product.value if self._iterations() else 1.0)
+
+    def restart_heads(self) -> None:
+        """The heads' optimizers are as they were created."""
+        for k, head in self._heads.items():
+            fresh = _HeadGroup(self.rule, head)
+            for variable, initial in zip(
+                self._head_groups[k].variables, fresh.variables, strict=True
+            ):
+                variable.assign(initial)
+
+    def _iterations(self):
+        return int(backend.to_numpy(self.rule.iterations))
+
+
+def _check(optimizer, rule):
+    """Raises where a schedule could not honour what the optimizer is asked to do."""
+    if optimizer is None:
+        raise ValueError("The model was compiled without an optimizer. Pass one to compile().")
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            "A schedule cannot run MultiOptimizer, which has an optimizer per variable. Compile with one optimizer."
+        )
+    if rule.use_ema:
+        raise ValueError(
+            "The optimizer was given use_ema=True, which averages and overwrites all variables at every step, also those "
+            "that do not move. Compile with use_ema=False (keras.callbacks.SwapEMAWeights needs it too)."
+        )
+    if rule.gradient_accumulation_steps:
+        raise ValueError(
+            f"The optimizer was given gradient_accumulation_steps={rule.gradient_accumulation_steps}: its one counter "
+            "would mix the gradients of different blocks. Compile without it and raise the batch size instead."
+        )
+
+
+def _state(value, dtype, name):
+    return keras.Variable(
+        value, dtype=dtype, trainable=False, aggregation="only_first_replica", name=name
+    )

@@ -1,0 +1,249 @@
+"""A batch's way through a running `fit`: look, plan, make state ready, find the program, run it, record it."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from layerwise.backends import backend
+from layerwise.optimizers import StateAtVisits
+from layerwise.optimizers.slots import Memory
+from layerwise.steps import Update
+from layerwise.steps.update import starts_visit
+from layerwise.training import checks
+
+LOOK_AHEAD = 1000  # batches of an epoch whose programs are foreseen
+
+
+class Substitution(keras.callbacks.Callback):
+    """A callback that exchanges the batches of the `fit` that it is in, on their way to the steps."""
+
+    def begin_epoch(self, block_model: Any, update: Update, compiled: Callable) -> None:
+        """Called before each epoch with the last Update of its first batch; `compiled(seconds)` hears of compiling."""
+
+    @property
+    def active(self) -> bool:
+        """Whether batches are exchanged in this epoch."""
+        raise NotImplementedError
+
+    def substitute(self, data: Any) -> Any:
+        """A batch as the steps take it."""
+        raise NotImplementedError
+
+
+class Batches:
+    """The batches of one `fit` under a schedule: what a backend's train function asks on the way of each.
+
+    Args:
+        schedule: The schedule.
+        block_model: The `BlockModel`.
+        progress: The `Progress`.
+        steps: Batches of an epoch, or None if that is not known.
+        stock: The model's own train function.
+        substitution: The `Substitution` of this fit, or None.
+    """
+
+    def __init__(
+        self,
+        schedule: Any,
+        block_model: Any,
+        progress: Any,
+        steps: int | None,
+        stock: Callable,
+        substitution: Substitution | None,
+    ):
+        self._schedule, self._block_model, self._progress = schedule, block_model, progress
+        self._steps, self._done = steps, 0
+        self._stock, self._substitution = backend.stock_program(stock), substitution
+        self._state = None
+        if block_model.optimizer is not None:
+            self._state = StateAtVisits(schedule.state, block_model.optimizer)
+        self._rated = schedule.rated
+        self._known: set[Update] = set()
+
+    # --- what a backend asks
+
+    @property
+    def substitutes(self) -> bool:
+        """Whether batches are exchanged now."""
+        return self._substitution is not None and self._substitution.active
+
+    def substitute(self, data: Any) -> Any:
+        """A batch as the steps take it."""
+        return self._substitution.substitute(data) if self.substitutes else data
+
+    def looks(self) -> bool:
+        """Whether the schedule wants to look at the next batch."""
+        return self._schedule.can_look and bool(self._due_looks())
+
+    def look(self, call: Callable) -> None:
+        """Lets the schedule look at a batch; `call(program)` calls a look's program on it."""
+        position, measured = self._progress.position, {}
+        for look in self._due_looks():
+            program, programs = self._block_model.look_program, self._block_model.programs
+            result, seconds = programs.run(("look",), program, call)
+            self._progress.add_compiling(seconds)
+            self._progress.history.counts[look] += 1
+            measured[look.quantity] = np.asarray(result[look.quantity])
+        self._schedule.see(position.epoch, position.step, measured)
+
+    def plan(self) -> list[tuple[Update, bool]]:
+        """The Updates of the next batch, each with whether a visit starts with it."""
+        plan, last = [], self._progress.history.last
+        for update in self.next_updates():
+            plan.append((update, starts_visit(update, last)))
+            last = update
+        return plan
+
+    def carry_out(
+        self,
+        plan: list,
+        run: Callable,
+        memory: tuple,
+        around: Callable = contextlib.nullcontext,
+    ) -> dict:
+        """Carries out the Updates of one batch.
+
+        Args:
+            plan: What `plan` returned.
+            run: `run(program, index) -> logs` runs the Update of that index of a program on the batch.
+            memory: How the optimizer's slots get and lose their memory: `(fill, release)`.
+            around: The context of each Update, which ends when it is recorded.
+
+        Returns:
+            The logs that the first Update shows.
+        """
+        position = self._progress.position
+        for i, (update, starts) in enumerate(plan):
+            with around():
+                logs = self._one(update, starts, i == 0, run, memory)
+                if i == 0:
+                    shown = self._with_stage(update, logs)
+                self._record(update, starts, batches=1)
+                if i == len(plan) - 1:
+                    position.step += 1
+                    self._done += 1
+        return shown
+
+    def are_alike(self, n: int) -> bool:
+        """Whether each of the next n batches of this epoch is one and the same Update, and no state changes in them."""
+        if self._steps is None or self._steps - self._done < n or self.substitutes:
+            return False
+        coming = list(itertools.islice(self._foreseen(), n))
+        last, first = self._progress.history.last, coming[0][0] if coming else None
+        if first is not None and first.blocks is None:
+            return True
+        for updates in coming:
+            state_changes = self._schedule.state != "keep" and starts_visit(updates[0], last)
+            if len(updates) > 1 or updates[0] != first or state_changes or self._rated:
+                return False
+            last = updates[0]
+        return len(coming) == n
+
+    def carry_out_alike(self, n: int, run: Callable, memory: tuple) -> dict:
+        """Carries out n batches of which `are_alike` is true in one call: `run(program) -> logs`."""
+        position = self._progress.position
+        ((update, starts),) = self.plan()
+        logs = self._one(update, starts, True, lambda program, index: run(program), memory)
+        for _ in range(n):  # one by one, so that visits within are seen
+            ((update, starts),) = self.plan()
+            self._record(update, starts, batches=1)
+            position.step += 1
+            self._done += 1
+        return self._with_stage(update, logs)
+
+    def following(self) -> Any:
+        """The next program of this epoch that is not compiled yet, as far as that is known; else None.
+
+        Not under state="drop": the slots that it would be traced with are not there.
+        """
+        if self._schedule.state == "drop":
+            return None
+        for key in self.coming_programs():
+            if key not in self._block_model.programs:
+                return self._block_model.programs.get(key)
+        return None
+
+    # --- what a session asks
+
+    def begin_epoch(self) -> Update:
+        """An epoch begins: checks its first Updates, and returns the last one of the first batch."""
+        self._done = 0
+        update = self.next_updates()[-1]
+        if self._substitution is not None:
+            self._substitution.begin_epoch(self._block_model, update, self._progress.add_compiling)
+        return update
+
+    def next_updates(self) -> tuple[Update, ...]:
+        """What the schedule wants for the next batch, checked."""
+        epoch, step = self._progress.position.epoch, self._progress.position.step
+        updates = self._schedule.updates(epoch, step)
+        if not isinstance(updates, tuple) or not updates or not self._known.issuperset(updates):
+            place = f"epoch {epoch}, step {step}"
+            checks.check_updates(updates, self._schedule, self._block_model, place)
+            self._known.update(updates)
+        return updates
+
+    def coming_programs(self) -> Iterator[tuple]:
+        """The keys of the programs that the rest of this epoch needs, as far as that is known."""
+        seen = set()
+        for updates in self._foreseen():
+            for i, update in enumerate(updates):
+                if update.blocks is not None and (update, i == 0) not in seen:
+                    seen.add((update, i == 0))
+                    yield self._sharing(update), i == 0, self._rated
+
+    # --- inside
+
+    def _due_looks(self):
+        position = self._progress.position
+        looks = self._schedule.looks(position.epoch, position.step)
+        checks.check_looks(looks, self._schedule)
+        return looks
+
+    def _foreseen(self):
+        """The Updates of the batches that are left of this epoch; none where the schedule has to look first."""
+        if self._schedule.can_look or self._steps is None:
+            return
+        position = self._progress.position
+        for ahead in range(min(self._steps - self._done, LOOK_AHEAD)):
+            yield self._schedule.updates(position.epoch, position.step + ahead)
+
+    def _sharing(self, update):
+        """The Updates that share a program with this one, itself included."""
+        if not backend.SHARES or update.by_blocks:
+            return (update,)
+        return self._schedule.sharing(update)
+
+    def _one(self, update, starts, shows, run, memory):
+        position, programs = self._progress.position, self._block_model.programs
+        if update.blocks is None:
+            logs, seconds = programs.run(("stock",), self._stock, lambda program: run(program, 0))
+            self._progress.add_compiling(seconds)
+            return logs
+        sharing = self._sharing(update)
+        self._state.prepare(update, starts, sharing, Memory(*memory))
+        if self._rated:
+            factors = self._schedule.factors(position.epoch, position.step)
+            self._block_model.optimizer.set_factors(
+                {k: factors[k] for k in update.blocks if k in factors}
+            )
+        key, index = (sharing, shows, self._rated), sharing.index(update)
+        logs, seconds = programs.run(key, programs.get(key), lambda program: run(program, index))
+        self._progress.add_compiling(seconds)
+        return logs
+
+    def _record(self, update, starts, batches):
+        position = self._progress.position
+        self._progress.history.record(update, starts, position.epoch, position.step, batches)
+        self._progress.averages.count(update, batches)
+
+    def _with_stage(self, update, logs):
+        """What the user sees of a step: with heads, also which stage it was."""
+        if not self._block_model.heads:
+            return logs
+        stage = update.frozen_below if update.visit is None else update.visit
+        return {**logs, "stage": float(stage)}

@@ -1,0 +1,125 @@
+"""What is wrong is said before training starts."""
+
+from typing import Any
+
+import keras
+
+from layerwise.backends import internals
+from layerwise.steps import Look, Update
+
+
+def check_model(model: keras.Model) -> None:
+    """Raises ValueError where no block of the model can be moved by itself."""
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            "The model is not compiled. Call model.compile(optimizer=..., loss=...) before fit()."
+        )
+    if not model.built:
+        raise ValueError(
+            "The model is not built, so that it has no layers to divide into blocks. Start it with keras.Input(shape), or "
+            "call model.build(input_shape), before fit()."
+        )
+    if internals.overrides(model, "train_step"):
+        raise ValueError(
+            f"{type(model).__name__} has its own train_step, which a schedule would replace. Use a model with Keras' "
+            "train_step, or layerwise.Simultaneous(), which leaves it as it is."
+        )
+
+
+def check_head(schedule: Any, model: keras.Model, blocks: Any) -> None:
+    """Raises ValueError where auxiliary heads cannot stand in for the model's output."""
+    name, outputs = (
+        type(schedule).__name__,
+        keras.tree.flatten(getattr(model, "outputs", None) or []),
+    )
+    if not blocks.has_models:
+        raise ValueError(
+            f"{name} trains on the features between blocks, and this partition has none: the blocks do not lie between cut "
+            "points of a Functional or Sequential model. Use blocks='auto' or an int with such a model, or "
+            "layerwise.BlockCoordinate(blocks='layer'), which needs no cut points."
+        )
+    if len(outputs) != 1:
+        raise ValueError(
+            f"{name} trains each block under a head that stands in for the model's one output; this model has "
+            f"{len(outputs)} outputs. Train a model with one output, or use BlockCoordinate."
+        )
+    if internals.overrides(model, "compute_loss"):
+        raise ValueError(
+            f"{type(model).__name__} has its own compute_loss, which a stage's head cannot go through. Use a "
+            "BlockCoordinate schedule."
+        )
+
+
+def check_trainable(known: dict[int, str], model: keras.Model) -> None:
+    """Raises ValueError where layers were frozen or unfrozen since the model was divided into blocks.
+
+    Args:
+        known: `{id: path}` of the variables of its blocks.
+        model: The model.
+    """
+    now = {id(v): v.path for v in model.trainable_variables}
+    changed = [path for key, path in (known | now).items() if (key in known) != (key in now)]
+    if changed:
+        raise ValueError(
+            f"`trainable` was changed since the schedule divided this model into blocks: {changed[:4]} were frozen or "
+            "unfrozen. Call compile() and pass a new schedule to fit()."
+        )
+
+
+def check_updates(updates: Any, schedule: Any, block_model: Any, place: str) -> None:
+    """Raises where a schedule's `updates` did not return a tuple of Updates that this model can carry out."""
+    if not isinstance(updates, tuple) or not updates:
+        raise ValueError(
+            f"{type(schedule).__name__}.updates must return a tuple of one or more Update, got {updates!r} for {place}."
+        )
+    for update in updates:
+        if not isinstance(update, Update):
+            raise TypeError(
+                f"{type(schedule).__name__}.updates must return a tuple of Update, got {update!r} in it."
+            )
+        if update.blocks is None and schedule.state != "keep":
+            n = len(block_model.blocks)
+            raise ValueError(
+                "Update(blocks=None) is the model's own step, which has no state by block; the schedule was given "
+                f"state={schedule.state!r}. Use state='keep', or name them: Update(blocks={tuple(range(n))})."
+            )
+        check_update(update, len(block_model.blocks), block_model.heads)
+
+
+def check_update(update: Update, n: int, heads: dict) -> None:
+    """Raises ValueError where a model of n blocks cannot carry out an Update.
+
+    Args:
+        update: The Update.
+        n: The number of blocks.
+        heads: The auxiliary heads, by block.
+    """
+    if update.blocks is None:
+        return
+    blocks = update.blocks
+    if blocks[0] < 0 or blocks[-1] >= n or not 0 <= update.frozen_below <= blocks[0]:
+        raise ValueError(
+            f"An Update's blocks must be indices from 0 to {n - 1}, and frozen_below at most the lowest, got {update!r}."
+        )
+    missing = [after for after in update.heads if after not in heads]
+    if missing:
+        raise ValueError(
+            f"An Update's losses must be taken after the model or after a block with a head, {sorted(heads)}, got "
+            f"{update!r}. Heads are built where the schedule is given head=..."
+        )
+    for loss in update.losses:
+        for other in update.losses:
+            if other.reaches(loss.cut) and other.cut < loss.cut:
+                raise ValueError(
+                    f"The losses of an Update share one forward pass, so they must agree where it is cut: {loss!r} is cut "
+                    f"at the input of block {loss.cut}, {other!r} flows through it. Cut both there, or descend them in two "
+                    "Updates."
+                )
+
+
+def check_looks(looks: Any, schedule: Any) -> None:
+    """Raises where a schedule's `looks` did not return a tuple of Looks."""
+    if not isinstance(looks, tuple) or not all(isinstance(look, Look) for look in looks):
+        raise TypeError(
+            f"{type(schedule).__name__}.looks must return a tuple of Look, () for none, got {looks!r}."
+        )

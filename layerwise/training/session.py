@@ -1,0 +1,202 @@
+"""One schedule in one `fit`: it enters, listens, and leaves.
+
+In `fit`, Keras calls `set_model` of all callbacks, then `make_train_function`, then `on_train_begin`: what a backup
+restores must exist by `set_model`, and the dispatcher goes in at `on_train_begin`. An interrupted `fit` never says
+goodbye, so the dispatcher comes with a replaced `make_train_function` by which the next `fit` (or `train_on_batch`)
+clears it away first.
+"""
+
+import functools
+from typing import Any
+
+import keras
+
+from layerwise.backends import backend, internals
+from layerwise.training import checks
+from layerwise.training.batch import Batches, Substitution
+from layerwise.training.block_model import BlockModel
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.monitors import Monitors
+
+
+class Session:
+    """One schedule in one `fit`.
+
+    Args:
+        schedule: The schedule.
+        block_model: The `BlockModel` that is trained.
+        progress: The `Progress`: how far the schedule has come.
+        callbacks: The `CallbackList` of the fit, or None.
+    """
+
+    def __init__(self, schedule: Any, block_model: BlockModel, progress: Any, callbacks: Any):
+        self.schedule, self.block_model, self.progress = schedule, block_model, progress
+        self.model, self.callbacks = block_model.model, callbacks
+        self._entered, self._stock_test, self._at_first_epoch = False, None, True
+        if block_model.blocks:
+            checks.check_trainable(progress.paths, self.model)
+            backend.check(self.model)
+        block_model.begin(progress, schedule.seed)
+        self._checkpoint = Checkpoint(self)
+        self._checkpoint.check_backups(callbacks)
+        internals.attach(self.model, self._checkpoint)
+
+    def enter(self, params: dict) -> None:
+        """At `on_train_begin`: the dispatcher takes the place of the train function."""
+        model, schedule, optimizer = self.model, self.schedule, self.block_model.optimizer
+        self._params, self._stock = params, model.train_function
+        self._found = set(optimizer.slots.released) if optimizer is not None else set()
+        self._monitors = Monitors(self.callbacks, self._end_epoch)
+        listed = self.callbacks.callbacks if self.callbacks is not None else []
+        self._batches = Batches(
+            schedule,
+            self.block_model,
+            self.progress,
+            params.get("steps"),
+            self._stock,
+            next((c for c in listed if isinstance(c, Substitution)), None),
+        )
+        if schedule.state == "drop":
+            for owner in (optimizer.optimizer, optimizer.rule):
+                owner.save_own_variables = functools.partial(optimizer.slots.save, owner)
+        self._dispatcher = model.train_function = backend.train_function(model, self._batches)
+
+        def make_train_function(force=False):
+            leave(model)
+            return model.make_train_function(force)
+
+        model.make_train_function = make_train_function
+        self._entered = True
+
+    def check_entered(self) -> None:
+        """Raises RuntimeError where a callback of the user's took the schedule off the running fit."""
+        if not self._entered:
+            raise RuntimeError(
+                "The schedule was removed from the running fit: train_on_batch(), make_train_function() or compile() was "
+                "called in it, and all blocks have moved since. Call them before or after fit()."
+            )
+
+    def begin_epoch(self, keras_epoch: int) -> None:
+        """An epoch begins: the position follows Keras, and all that follows the position is told."""
+        self.check_entered()
+        position = self.progress.position
+        if self._at_first_epoch:
+            total = position.begin_fit(keras_epoch, self._params["epochs"])
+            self.schedule.prepare(total)
+            position.total, self._at_first_epoch = total, False
+            if position.step == 0:
+                self.progress.averages.begin()
+        position.begin_epoch(keras_epoch)
+        update = self._batches.begin_epoch()
+        self.progress.averages.freeze(update.frozen_below)
+        self._monitors.begin_epoch(update)
+        self._announce()
+
+    def _announce(self):
+        """Says which programs this epoch will compile, where there are several: its steps wait for them."""
+        if not self._params.get("verbose") or self.model.run_eagerly or not backend.SHARES:
+            return
+        programs = self.block_model.programs
+        coming = [key for key in self._batches.coming_programs() if key not in programs]
+        coming = list(dict.fromkeys(coming))
+        if len(coming) > 1 or (coming and self.progress.position.step):
+            name = self.block_model.block_names
+            names = [", ".join(name(update.blocks)) for key in coming for update in key[0]]
+            names = list(dict.fromkeys(names))
+            shown = "; ".join(names[:8]) + ("; ..." if len(names) > 8 else "")
+            internals.print_message(
+                f"layerwise: this epoch compiles {len(coming)} programs, for {shown}"
+            )
+
+    def _end_epoch(self):
+        """After all callbacks have seen the end of the epoch."""
+        skipped = self.epochs_left_out()
+        self.progress.position.end_epoch(skipped or 0)
+        if skipped is not None:
+            self.model.stop_training = False
+
+    def epochs_left_out(self) -> int | None:
+        """How many planned epochs of its stage early stopping leaves out at the end of this one.
+
+        None where nothing stops, or training itself is to end: after the last stage, or where no EarlyStopping asked.
+        """
+        position = self.progress.position
+        if not (self._entered and self.model.stop_training):
+            return None
+        if not self._monitors.stopped(position.epoch - position.offset):
+            return None
+        end = self.schedule.stage_end(position.epoch)
+        return None if end is None or end >= position.total else end - position.epoch - 1
+
+    def current_update(self) -> Any:
+        """The Update that ran last, or will run first."""
+        return self.progress.history.last or self._batches.next_updates()[-1]
+
+    def begin_test(self) -> None:
+        """Validation inside fit shows the stage that is being trained."""
+        update = self.current_update() if self._entered else None
+        if update is None or not update.by_blocks:
+            return
+        model, self._stock_test = self.model, self.model.test_function
+        program = self.block_model.test_program(update)
+        model.test_function = backend.test_function(program, self._batches)
+
+        def make_test_function(force=False):
+            self.end_test()
+            return model.make_test_function(force)
+
+        model.make_test_function = make_test_function
+
+    def end_test(self) -> None:
+        """The model's own test function is back."""
+        if "make_test_function" in vars(self.model):
+            del self.model.make_test_function
+            self.model.test_function, self._stock_test = self._stock_test, None
+
+    def finish(self) -> None:
+        """At `on_train_end`."""
+        self.progress.averages.freeze(len(self.block_model.blocks))
+        self.leave(finished=True)
+
+    def leave(self, finished: bool = False, memory: bool = True) -> None:
+        """Takes everything off the model that this session put there.
+
+        Args:
+            finished: The fit has come to its end. Where slots had no memory when it began, because the optimizer was built
+                without, all stays released: the next call of `make_train_function` (by a fit or train_on_batch) ends that.
+            memory: Whether released slots get their memory back.
+        """
+        model, optimizer = self.model, self.block_model.optimizer
+        if not self._entered:
+            internals.detach(model)
+            return
+        self.end_test()
+        if model.train_function is self._dispatcher:  # and not None, after compile
+            model.train_function = self._stock
+        # JAX caches programs per bound method: drop ours, or a later compile runs the old one again.
+        self._stock = self._dispatcher = None
+        self._monitors.leave()
+        if finished and self._found:
+            optimizer.finish()
+            return
+        self._entered = False
+        del model.make_train_function
+        if optimizer is not None:
+            for owner in (optimizer.optimizer, optimizer.rule):
+                vars(owner).pop("save_own_variables", None)
+            if memory:
+                optimizer.slots.restore(range(len(self.block_model.blocks)))
+            optimizer.finish()
+        internals.detach(model)
+
+
+def leave(model: keras.Model, going_on: BlockModel | None = None) -> None:
+    """Takes a schedule off a model, where a fit has left one.
+
+    Args:
+        model: The model.
+        going_on: The `BlockModel` that a schedule with state="drop" goes on with: its slots stay without memory.
+    """
+    checkpoint = internals.attached(model)
+    if checkpoint is not None:
+        checkpoint.session.leave(memory=checkpoint.session.block_model is not going_on)
