@@ -15,6 +15,8 @@ _USED = {
     "keras.src.backend": ("get_keras_mask", "set_keras_mask"),
     "keras.src.saving.keras_saveable": ("KerasSaveable",),
     "keras.src.models.functional.Functional": ("_standardize_inputs",),
+    "keras.src.ops.node.KerasHistory": ("operation", "node_index"),
+    "keras.src.ops.node.Node": ("input_tensors",),
     "keras.src.trainers.trainer.Trainer": ("_compute_loss", "_symbolic_build"),
     "keras.src.optimizers.base_optimizer.BaseOptimizer": (
         "_backend_update_step",
@@ -246,3 +248,12 @@ def update_step(optimizer, gradients, variables, learning_rate):
     """Runs an optimizer's own update rule on its own variables and counts the step."""
     optimizer._backend_update_step(gradients, variables, learning_rate)
     optimizer.iterations.assign_add(1)
+
+
+# --- layer graphs
+
+
+def history(tensor):
+    """The operation that a symbolic tensor comes from, and the node of the layer graph that recorded its call."""
+    operation, number, _ = tensor._keras_history
+    return operation, operation._inbound_nodes[number]
