@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from layerwise.backends import internals
+from layerwise.blocks.segment import with_masks
 
 _POOLING = {
     1: layers.GlobalAveragePooling1D,
@@ -81,7 +82,9 @@ def build_heads(model, blocks, head, seed):
                 f"{tuple(output[0].shape)}; it gives {tuple(outputs.shape)} from features {tuple(features.shape)}. Pass "
                 "head=a callable block_output -> tensor that does."
             )
-        heads[block.index] = keras.Model(inputs, outputs, name=f"head_after_{block.name}")
+        heads[block.index] = with_masks(
+            keras.Model(inputs, outputs, name=f"head_after_{block.name}")
+        )
     return heads
 
 
