@@ -47,6 +47,96 @@ def test_no_file_needs_anothers_private_names(path):
             assert not [name for name in names if name.startswith("_")]
 
 
+NAMEDTUPLE_METHODS = {"_asdict", "_fields", "_make", "_replace"}
+OWN = ("self", "cls")
+
+
+def private_accesses(source):
+    """`line: expression` of every private attribute that the file takes from what it does not define itself."""
+    tree = ast.parse(source)
+    defined = set(NAMEDTUPLE_METHODS)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            targets = [t for line in node.body for t in getattr(line, "targets", [])]
+            targets += [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
+            defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            defined |= {node.attr} if ast.unparse(node.value) in OWN else set()
+    for node in ast.walk(tree):
+        owner, name = None, None
+        if isinstance(node, ast.Attribute):
+            owner, name = ast.unparse(node.value), node.attr
+        elif isinstance(node, ast.Call) and node.args:
+            function, strings = (
+                ast.unparse(node.func),
+                [getattr(a, "value", None) for a in node.args],
+            )
+            if function in ("getattr", "hasattr", "setattr", "delattr") and len(strings) > 1:
+                owner, name = ast.unparse(node.args[0]), strings[1]
+            elif function.startswith("vars(") or "__dict__." in function:
+                owner, name = function, strings[0]
+        elif isinstance(node, ast.Subscript):
+            owner = ast.unparse(node.value)
+            if owner.startswith("vars(") or owner.endswith("__dict__"):
+                name = getattr(node.slice, "value", None)
+        private = isinstance(name, str) and name.startswith("_") and not name.startswith("__")
+        if private and owner not in OWN and name not in defined:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        "tensor._keras_history",
+        "tensor._keras_history.operation",
+        "self.model._tracker",
+        "super()._tracker",
+        "model._tracker = 1",
+        "del model._tracker",
+        "vars(model)['_tracker']",
+        "vars(model).get('_tracker')",
+        "vars(self.model).pop('_tracker', None)",
+        "model.__dict__['_tracker']",
+        "model.__dict__.pop('_tracker', None)",
+        "getattr(model, '_tracker')",
+        "getattr(model, '_tracker', None)",
+        "hasattr(model, '_tracker')",
+        "setattr(model, '_tracker', 1)",
+        "delattr(model, '_tracker')",
+    ],
+)
+def test_a_private_access_is_found(access):
+    assert len(list(private_accesses(access))) == 1
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        "self._tracker",
+        "hasattr(self, '_tracker')",
+        "row._replace(a=1)",
+        "model.__dict__['tracker']",
+        "type(model).__name__",
+        "getattr(model, 'tracker')",
+        "names['_tracker']",
+        "class Own:\n    def __init__(self):\n        self._kept = 1\n    def __eq__(self, other):\n"
+        "        return self._kept == other._kept",
+        "class Own:\n    _kept: int = 1\nOwn()._kept",
+        "class Own:\n    _kept = 1\nOwn()._kept",
+        "class Own:\n    def _method(self):\n        pass\nOwn()._method()",
+    ],
+)
+def test_what_is_a_files_own_is_no_private_access(access):
+    assert not list(private_accesses(access))
+
+
+@pytest.mark.parametrize("path", OUTSIDE_BACKENDS, ids=name_of)
+def test_private_attributes_stay_in_the_file_that_defines_them(path):
+    assert list(private_accesses(path.read_text())) == []
+
+
 def test_importing_loads_no_other_framework():
     # TensorFlow and Keras load some of another by themselves where it is installed.
     others = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}

@@ -19,6 +19,8 @@ _USED = {
     "keras.src.saving.keras_saveable": ("KerasSaveable",),
     "keras.src.utils.io_utils": ("print_msg",),
     "keras.src.models.functional.Functional": ("_standardize_inputs",),
+    "keras.src.ops.node.KerasHistory": ("operation", "node_index"),
+    "keras.src.ops.node.Node": ("input_tensors",),
     "keras.src.trainers.trainer.Trainer": ("_compute_loss", "_symbolic_build"),
     "keras.src.optimizers.base_optimizer.BaseOptimizer": (
         "_apply_weight_decay",
@@ -383,3 +385,12 @@ class _WatchSlots:
 
     def __exit__(self, *exception):
         self.optimizer.__dict__.pop("add_variable_from_reference", None)
+
+
+# --- layer graphs
+
+
+def history(tensor):
+    """The operation that a symbolic tensor comes from, and the node of the layer graph that recorded its call."""
+    operation, number, _ = tensor._keras_history
+    return operation, operation._inbound_nodes[number]

@@ -9,6 +9,9 @@ import random
 import keras
 from keras import layers
 
+from layerwise.backends import internals
+from layerwise.blocks.segment import with_masks
+
 _POOLING = {
     1: layers.GlobalAveragePooling1D,
     2: layers.GlobalAveragePooling2D,
@@ -79,7 +82,9 @@ def build_heads(model, blocks, head, seed):
                 f"{tuple(output[0].shape)}; it gives {tuple(outputs.shape)} from features {tuple(features.shape)}. Pass "
                 "head=a callable block_output -> tensor that does."
             )
-        heads[block.index] = keras.Model(inputs, outputs, name=f"head_after_{block.name}")
+        heads[block.index] = with_masks(
+            keras.Model(inputs, outputs, name=f"head_after_{block.name}")
+        )
     return heads
 
 
@@ -110,7 +115,7 @@ def _output_layer(model, output):
     """The dtype policy of the model's output layer, and the activations that end the model, in order."""
     activations = []
     while True:
-        operation, node_index, _ = output._keras_history
+        operation, node = internals.history(output)
         if isinstance(operation, keras.Model) and len(keras.tree.flatten(operation.output)) == 1:
             output = keras.tree.flatten(operation.output)[0]
             continue
@@ -134,7 +139,7 @@ def _output_layer(model, output):
             if activation is not None and activation is not keras.activations.linear:
                 activations.insert(0, layers.Activation(activation, dtype=dtype))
             return dtype, activations
-        output = operation._inbound_nodes[node_index].input_tensors[0]
+        output = node.input_tensors[0]
 
 
 def _is_activation(operation):

@@ -63,7 +63,9 @@ class BlockModel:
         if key not in kept:
             blocks: Any = ()
             if schedule.divides:
-                blocks = partition(model, schedule.by)
+                if schedule.head is not None:
+                    checks.check_graph(schedule, model)
+                blocks = partition(model, schedule.by, argument="blocks")
             if schedule.head is not None:
                 checks.check_head(schedule, model, blocks)
             released = schedule.state == "drop"

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from layerwise.backends import internals
+from layerwise.blocks.graph import has_graph
 from layerwise.steps import Look, Update
 
 
@@ -23,6 +24,16 @@ def check_model(model: keras.Model) -> None:
         raise ValueError(
             f"{type(model).__name__} has its own train_step, which a schedule would replace. Use a model with Keras' "
             "train_step, or layerwise.Simultaneous(), which leaves it as it is."
+        )
+
+
+def check_graph(schedule: Any, model: keras.Model) -> None:
+    """Raises ValueError where a schedule with heads has no layer graph to find cut points in."""
+    if not has_graph(model):
+        raise ValueError(
+            f"{type(schedule).__name__} trains each block under a head at a cut point of the layer graph, and "
+            f"{model.name!r} ({type(model).__name__}) has no layer graph. Write it as a Functional or Sequential model with "
+            "cut points, or use BlockCoordinate(blocks='layer'), which needs none."
         )
 
 
