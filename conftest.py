@@ -2,7 +2,7 @@ import keras
 
 # A backend's module needs its framework, which is installed only where that backend is used.
 collect_ignore = [
-    f"layerwise/backends/{name}.py"
+    f"layerwise/backends/{name}"
     for name in ("tensorflow", "jax", "torch")
     if name != keras.backend.backend()
 ]

@@ -41,7 +41,7 @@ def build_heads(model, blocks, head, seed):
 
     Example:
     >>> import keras, layerwise
-    >>> from layerwise.heads import build_heads
+    >>> from layerwise.steps.heads import build_heads
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(3, "softmax")])
     >>> heads = build_heads(model, layerwise.partition(model), "linear", seed=0)
     >>> heads[0].output_shape

@@ -9,7 +9,7 @@ from keras import layers
 
 from layerwise.backends import internals
 from layerwise.blocks import partition
-from layerwise.heads import build_heads
+from layerwise.steps.heads import build_heads
 from tests.helpers import values
 
 TOKENS = np.array([[3, 1, 0, 0, 0, 0], [2, 5, 7, 1, 0, 0], [4, 4, 8, 6, 2, 1]], "int32")
