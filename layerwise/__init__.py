@@ -4,8 +4,8 @@ from layerwise.blocks import Block, Blocks, partition
 from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
 from layerwise.training import Schedule
 from layerwise.updates import Update
+from layerwise.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Block",
     "BlockCoordinate",

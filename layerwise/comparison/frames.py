@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from layerwise.comparison.data import SPLITS
+from layerwise.version import __version__
 
 SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "accuracy")]
 KEY = ["dataset", "model", "schedule", "optimizer", "regularizer"]
@@ -69,8 +70,6 @@ def environment():
 
 def provenance():
     """Versions, commit and time, which go with every row."""
-    from layerwise import __version__
-
     return {
         "layerwise_version": __version__,
         "keras_version": keras.__version__,
