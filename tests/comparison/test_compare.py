@@ -226,7 +226,7 @@ def test_bad_arguments_raise_before_anything_is_trained(change, error, message, 
 
 SCRIPT = """
 import sys
-from tests.comparison.test_comparison import compare
+from tests.comparison.test_compare import compare
 compare(results=sys.argv[1], jobs=int(sys.argv[2]))
 """
 
