@@ -3,8 +3,8 @@
 from layerwise.blocks import Block, Blocks, partition
 from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Schedule, Simultaneous
 from layerwise.steps import Look, Loss, Update
+from layerwise.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Block",
     "BlockCoordinate",

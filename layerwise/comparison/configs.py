@@ -2,11 +2,12 @@
 
 import json
 import re
+from typing import Any
 
 import keras
 
 
-def config_of(value):
+def config_of(value: Any) -> dict[str, Any]:
     """The config of a Keras object, with names that Keras made up (dense_3, adam_1) counted from
     the object's start.
 
@@ -22,12 +23,12 @@ def config_of(value):
     except NotImplementedError:  # a subclassed model without a config
         shapes = [tuple(variable.shape) for variable in value.variables]
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "shapes": shapes}
-    names = {}
+    names: dict[str, str] = {}
     _collect(config, names)
     return _renamed(config, names)
 
 
-def as_text(config):
+def as_text(config: object) -> str:
     """A config as one line of text."""
     return json.dumps(config, sort_keys=True, default=_readable)
 

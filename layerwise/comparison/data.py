@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,9 +43,9 @@ class Data:
     {'train': 60, 'validation': 20, 'test': 20}
     """
 
-    train: tuple
-    validation: tuple
-    test: tuple
+    train: tuple[Any, Any]
+    validation: tuple[Any, Any]
+    test: tuple[Any, Any]
     resplit: bool = False
 
     def __post_init__(self):
@@ -65,23 +66,23 @@ class Data:
             )
 
     @functools.cached_property
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """`{split: number of examples}`."""
         return {name: len(getattr(self, name)[1]) for name in SPLITS}
 
     @functools.cached_property
-    def x(self):
-        """The inputs of all three parts, one after another."""
+    def x(self) -> Any:
+        """The inputs of all three parts, one after another: an array, or a list or dict of them."""
         parts = [getattr(self, name)[0] for name in SPLITS]
         return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
     @functools.cached_property
-    def y(self):
+    def y(self) -> np.ndarray:
         """The targets of all three parts, one after another."""
         return np.concatenate([getattr(self, name)[1] for name in SPLITS])
 
     @functools.cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash of every value, shape and type."""
         digest = hashlib.sha256(repr((self.sizes, self.resplit)).encode())
         for array in [*keras.tree.flatten(self.x), self.y]:
@@ -89,11 +90,11 @@ class Data:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def batch(self, rows):
+    def batch(self, rows: np.ndarray | slice) -> tuple[Any, np.ndarray]:
         """`(x, y)` of some rows of `x` and `y`."""
         return keras.tree.map_structure(lambda array: array[rows], self.x), self.y[rows]
 
-    def splits(self, seed):
+    def splits(self, seed: int) -> dict[str, np.ndarray]:
         """`{split: rows of x and y}` for a seed: the same for whoever asks."""
         rows = np.arange(len(self.y))
         train, validation, test = np.split(rows, np.cumsum(list(self.sizes.values()))[:2])
@@ -107,12 +108,12 @@ class Data:
             )
         return {"train": train, "validation": validation, "test": test}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
         state.pop("x", None)  # the parts again: a worker puts them together itself
         return state
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = ", ".join(f"{size:,} {name}" for name, size in self.sizes.items())
         shapes = keras.tree.map_structure(lambda array: array.shape[1:], self.train[0])
         return f"Data({sizes}, x {shapes}{', resplit' if self.resplit else ''})"

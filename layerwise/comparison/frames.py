@@ -3,14 +3,18 @@
 import functools
 import os
 import subprocess
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
 from layerwise.comparison.data import SPLITS
+from layerwise.comparison.outcome import Outcome
+from layerwise.version import __version__
 
 SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "accuracy")]
 KEY = ["dataset", "model", "schedule", "optimizer", "regularizer"]
@@ -46,31 +50,20 @@ RUN_COLUMNS = [
     *("run_id", "layerwise_version", "keras_version", "git_commit", "started_at"),
 ]
 CURVE_COLUMNS = [
-    *(
-        "run_id",
-        "epoch",
-        "update",
-        "examples",
-        "flops",
-        "train_seconds",
-        "split",
-        "loss",
-        "accuracy",
-    )
+    *("run_id", "epoch", "update", "examples", "flops", "train_seconds", "split", "loss"),
+    "accuracy",
 ]
 
 
-def environment():
+def environment() -> dict[str, str]:
     """Backend and device: part of a run's identity."""
     devices = keras.distribution.list_devices()
     kinds = {str(device).split(":")[0].lower() for device in devices} - {"cpu"}
     return {"backend": keras.backend.backend(), "device": min(kinds, default="cpu")}
 
 
-def provenance():
+def provenance() -> dict[str, str | None]:
     """Versions, commit and time, which go with every row."""
-    from layerwise import __version__
-
     return {
         "layerwise_version": __version__,
         "keras_version": keras.__version__,
@@ -79,7 +72,7 @@ def provenance():
     }
 
 
-def curve_of(run_id, outcome):
+def curve_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
     """The rows of `curves` that a run brings: one for each evaluation and split."""
     rows = [
         {
@@ -99,7 +92,7 @@ def curve_of(run_id, outcome):
     return curve_frame(rows)
 
 
-def row_of(identity, outcome):
+def row_of(identity: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     """The row of `runs` that a run brings, but for its target: cost, end and best epoch."""
     row = {**identity, "status": outcome.status, "error": outcome.error}
     row |= {
@@ -128,7 +121,7 @@ def row_of(identity, outcome):
     return row
 
 
-def with_target(row, curve, target):
+def with_target(row: dict[str, Any], curve: pd.DataFrame, target: float | None) -> dict[str, Any]:
     """The row with its target and what it took: empty where it was missed, never the cap."""
     validation = curve[curve["split"] == "validation"]
     there = validation[validation["accuracy"] >= (np.inf if target is None else target)]
@@ -145,7 +138,7 @@ def with_target(row, curve, target):
     }
 
 
-def run_frame(rows):
+def run_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """Rows as the frame `runs`: every column, in its order and type."""
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
     types = dict.fromkeys(RUN_COLUMNS, "float64")
@@ -154,7 +147,7 @@ def run_frame(rows):
     return frame.astype(types | {"reached": "bool"})
 
 
-def curve_frame(rows):
+def curve_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """Rows as the frame `curves`."""
     frame = pd.DataFrame(rows, columns=CURVE_COLUMNS)
     types = dict.fromkeys(("epoch", "update", "examples", "flops"), "Int64")
@@ -162,7 +155,7 @@ def curve_frame(rows):
     return frame.astype(types | {"loss": "float64", "accuracy": "float64"})
 
 
-def read(folder):
+def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`(runs, curves)` as they were written to a folder; empty frames where there are none."""
     folder = Path(folder)
     runs, curves = run_frame([]), curve_frame([])
@@ -175,7 +168,7 @@ def read(folder):
     return runs, curves
 
 
-def write(folder, **frames):
+def write(folder: str | Path, **frames: pd.DataFrame) -> None:
     """Writes each frame whole or not at all: `.parquet` for `curves`, else `.csv`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +180,7 @@ def write(folder, **frames):
             write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)
 
 
-def write_atomically(path, write, **options):
+def write_atomically(path: Path, write: Callable[..., object], **options: Any) -> None:
     """Calls `write(temporary path)` and puts the file in place in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write(temporary, **options)

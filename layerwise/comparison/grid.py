@@ -5,6 +5,8 @@ import functools
 import hashlib
 import itertools
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
@@ -24,12 +26,17 @@ class Cell:
     optimizer: str
     schedule: str
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Cell":
+        """The cell that a row of `runs` belongs to."""
+        return cls(**{field.name: row[field.name] for field in dataclasses.fields(cls)})
+
     @property
-    def task(self):
+    def task(self) -> tuple[str, str, str, str]:
         """What all schedules have in common in this cell: they share its target."""
         return self.dataset, self.model, self.regularizer, self.optimizer
 
-    def __str__(self):
+    def __str__(self) -> str:
         return " · ".join([*(part for part in self.task if part != "none"), self.schedule])
 
 
@@ -38,18 +45,18 @@ class Grid:
     """Every cell of a comparison, and how it is run: the arguments of `layerwise.compare`."""
 
     experiment: str
-    datasets: dict
-    models: dict
-    schedules: dict
-    optimizers: dict
-    regularizers: tuple
-    learning_rates: dict
+    datasets: Mapping[str, Data]
+    models: Mapping[str, Callable[..., keras.Model]]
+    schedules: Mapping[str, Callable[[], Schedule]]
+    optimizers: Mapping[str, Callable[[float], keras.optimizers.Optimizer]]
+    regularizers: tuple[str, ...]
+    learning_rates: Mapping[str, tuple[float, ...]]
     tuning_seeds: int
     seeds: int
     epochs: int
     batch_size: int
     target: float | None
-    loss: object
+    loss: str | keras.losses.Loss | None
 
     def __post_init__(self):
         for name in ("tuning_seeds", "seeds", "epochs", "batch_size"):
@@ -77,11 +84,11 @@ class Grid:
                 )
 
     @property
-    def baseline(self):
+    def baseline(self) -> str:
         """The name of the schedule that others are compared with."""
         return next(iter(self.schedules))
 
-    def cells(self):
+    def cells(self) -> list[Cell]:
         """Every cell, those of the baseline first."""
         return [
             Cell(dataset, model, regularizer, optimizer, schedule)
@@ -90,7 +97,7 @@ class Grid:
             )
         ]
 
-    def trials(self, cell):
+    def trials(self, cell: Cell) -> list[tuple[float, int]]:
         """The learning rates and seeds that tune a cell: as many for each schedule."""
         return list(
             itertools.product(
@@ -98,11 +105,11 @@ class Grid:
             )
         )
 
-    def n_runs(self):
+    def n_runs(self) -> int:
         """Runs in all."""
         return sum(len(self.trials(cell)) + self.seeds for cell in self.cells())
 
-    def model(self, cell):
+    def model(self, cell: Cell) -> keras.Model:
         """A new model of a cell, built, but not compiled."""
         build = self.models[cell.model]
         model = build(regularizer=cell.regularizer) if len(self.regularizers) > 1 else build()
@@ -115,11 +122,11 @@ class Grid:
             model(self.datasets[cell.dataset].batch(slice(0, 1))[0])
         return model
 
-    def steps_per_epoch(self, cell):
+    def steps_per_epoch(self, cell: Cell) -> int:
         """Batches of an epoch, whole ones only: which examples are left over changes."""
         return self.datasets[cell.dataset].sizes["train"] // self.batch_size
 
-    def check(self):
+    def check(self) -> None:
         """Raises, before anything is trained, where something of the grid cannot be made."""
         for cell in self.cells():
             self._schedule_config(cell.schedule)
@@ -127,7 +134,7 @@ class Grid:
             for rate in self.learning_rates[cell.optimizer]:
                 self._optimizer_config(cell.optimizer, rate)
 
-    def run_ids(self, environment):
+    def run_ids(self, environment: Mapping[str, str]) -> set[str]:
         """The hashes of all runs that may become part of this comparison."""
         return {
             self.run_id(cell, rate, seed, phase, environment)
@@ -137,7 +144,14 @@ class Grid:
             for seed in seeds_of(phase, count)
         }
 
-    def run_id(self, cell, learning_rate, seed, phase, environment):
+    def run_id(
+        self,
+        cell: Cell,
+        learning_rate: float,
+        seed: int,
+        phase: str,
+        environment: Mapping[str, str],
+    ) -> str:
         """The hash of all that determines a run's result."""
         identity = {
             "experiment": self.experiment,
@@ -195,7 +209,7 @@ class Grid:
 
 
 def _check_names(name, value):
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, Mapping) or not value:
         raise ValueError(
             f"{name} must be a dict {{name: entry}} with at least one entry, got {value!r}."
         )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,11 +19,11 @@ class Journal:
         folder: Where the files go; made when first needed.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self._read = {}
+        self._read: dict[str, tuple[dict, pd.DataFrame]] = {}
 
-    def add(self, row, curve):
+    def add(self, row: dict[str, Any], curve: pd.DataFrame) -> None:
         """Keeps a run: its row without the target, and its curve."""
         self.folder.mkdir(parents=True, exist_ok=True)
         entry = {"row": row, "curve": curve.to_dict("list")}
@@ -32,24 +33,24 @@ class Journal:
 
         frames.write_atomically(self.folder / f"{row['run_id']}.json", write)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # A worker only writes; what this process reads meanwhile must not be pickled while it grows.
         return {"folder": self.folder, "_read": {}}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._files())
 
-    def rows(self):
+    def rows(self) -> list[dict[str, Any]]:
         """The rows of all runs, as dicts."""
         self._update()
         return [row for row, _ in self._read.values()]
 
-    def curves(self):
+    def curves(self) -> dict[str, pd.DataFrame]:
         """`{run_id: curve}`."""
         self._update()
         return {run_id: curve for run_id, (_, curve) in self._read.items()}
 
-    def clear(self):
+    def clear(self) -> None:
         """Removes all files."""
         for path in self._files():
             path.unlink()

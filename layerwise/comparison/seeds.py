@@ -6,7 +6,7 @@ import hashlib
 FIRST_TUNING_SEED = 1000
 
 
-def derive(*parts):
+def derive(*parts: object) -> int:
     """A seed in [0, 2^31) that depends on nothing but `parts`: not on the process, its hash salt or
     the order of runs.
 
@@ -21,7 +21,7 @@ def derive(*parts):
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-def seeds_of(phase, count):
+def seeds_of(phase: str, count: int) -> range:
     """The `count` seeds of a phase: 0, 1, ... to measure; others to tune."""
     first = FIRST_TUNING_SEED if phase == "tune" else 0
     return range(first, first + count)

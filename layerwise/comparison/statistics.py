@@ -5,6 +5,8 @@ reinforcement learning at the edge of the statistical precipice (NeurIPS 2021).
 """
 
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,7 @@ SUMMARY_COLUMNS = [
 RESAMPLES = 10_000
 
 
-def interquartile_mean(values, axis=-1):
+def interquartile_mean(values: Sequence[float] | np.ndarray, axis: int = -1) -> Any:
     """The mean of the middle half.
 
     Example:
@@ -43,7 +45,7 @@ def interquartile_mean(values, axis=-1):
     return scipy.stats.trim_mean(values, 0.25, axis=axis)
 
 
-def estimate(values):
+def estimate(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:
     """`(interquartile mean, low, high)` with the 95 % percentile bootstrap interval; the same for
     the same values.
 
@@ -70,7 +72,11 @@ def estimate(values):
     return center, float(interval.low), float(interval.high)
 
 
-def probability_of_improvement(values, baseline, more_is_better):
+def probability_of_improvement(
+    values: Sequence[float] | np.ndarray | pd.Series,
+    baseline: Sequence[float] | np.ndarray | pd.Series,
+    more_is_better: bool,
+) -> float:
     """How likely a run of the one beats a run of the other: wins, and half of the ties, over all
     pairs.
 
@@ -93,7 +99,7 @@ def probability_of_improvement(values, baseline, more_is_better):
     return float(np.mean(wins + 0.5 * ties))
 
 
-def summarize(runs, baseline):
+def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """The frame `summary`: one row per cell, from its measured runs.
 
     Costs are over the runs that reached the target, with `reach_rate` beside them; losses and
@@ -131,7 +137,12 @@ def summarize(runs, baseline):
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
-def paired(runs, baseline, column, combine):
+def paired(
+    runs: pd.DataFrame,
+    baseline: str,
+    column: str,
+    combine: Callable[[pd.Series, pd.Series], pd.Series],
+) -> pd.DataFrame:
     """`combine(value, the baseline's value)` for each measured run of every cell, paired by seed.
 
     Args:
@@ -151,7 +162,7 @@ def paired(runs, baseline, column, combine):
     return pairs.dropna(subset="value")
 
 
-def relative_costs(runs, baseline):
+def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """What reaching the target cost, as a multiple of what it cost the baseline, paired by seed.
 
     Args:

@@ -1,44 +1,16 @@
 """Trainer: carries out the runs of one cell, and compiles once for all of them."""
 
 import collections
-import dataclasses
 import time
 
 import keras
 import numpy as np
 
 from layerwise.comparison.configs import config_of
-from layerwise.comparison.evaluation import Evaluation, classification_loss, per_example
+from layerwise.comparison.evaluator import Evaluator, classification_loss, per_example
+from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.outcome import Evaluation, Outcome
 from layerwise.comparison.seeds import derive
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What one run left behind."""
-
-    status: str
-    error: str = ""
-    n_blocks: int | None = None
-    compile_seconds: float = 0.0
-    optimizer_state_bytes: int | None = None
-    evaluations: list = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class Measurement:
-    """One evaluation: the clocks, and `{split: (loss, accuracy)}`."""
-
-    epoch: int
-    examples: int
-    train_seconds: float
-    counts: collections.Counter
-    scores: dict
-    flops: int | None = None
-
-    @property
-    def update(self):
-        """Optimizer steps so far."""
-        return sum(self.counts.values())
 
 
 class Diverged(Exception):
@@ -59,19 +31,19 @@ class Trainer:
         cell: A `Cell` of it.
     """
 
-    def __init__(self, grid, cell):
+    def __init__(self, grid: Grid, cell: Cell):
         self.grid, self.cell = grid, cell
         self.data = grid.datasets[cell.dataset]
-        self.model = None
+        self.model: keras.Model = None  # until the first run
         self.builds = 0
 
-    def run(self, learning_rate, seed):
+    def run(self, learning_rate: float, seed: int) -> Outcome:
         """Trains once and returns the `Outcome`; what goes wrong is part of it."""
         recorder = None
         try:
             self._ready(learning_rate, seed)
             splits = self.data.splits(seed)
-            recorder = _Recorder(self.schedule, self._evaluation, splits, self._examples)
+            recorder = _Recorder(self.schedule, self._evaluator, splits, self._examples)
             keras.utils.set_random_seed(derive("training", seed))
             try:
                 self.model.fit(
@@ -85,7 +57,7 @@ class Trainer:
                 outcome = Outcome("finished")
             except Diverged:
                 outcome = Outcome("diverged")
-            self._measure(outcome, recorder)
+            self._complete(outcome, recorder)
         except Exception as error:  # a run that fails is a result, and the others go on
             self.model = None
             text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -128,7 +100,7 @@ class Trainer:
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
-        self._evaluation = Evaluation(self.data, per_example(loss))
+        self._evaluator = Evaluator(self.data, per_example(loss))
         self.schedule = self.grid.schedules[self.cell.schedule]()
 
     def _batches(self, rows, seed):
@@ -145,28 +117,27 @@ class Trainer:
                 yield self.data.batch(order[start : start + size])
             epoch += 1
 
-    def _measure(self, outcome, recorder):
+    def _complete(self, outcome, recorder):
         """Adds what the schedule knows after `fit`."""
         batch = self.data.batch(slice(0, self.grid.batch_size))
         for evaluation in recorder.evaluations:
             evaluation.flops = sum(
-                count * self.schedule.flops(update, *batch)
-                for update, count in evaluation.counts.items()
+                count * self.schedule.flops(work, *batch)
+                for work, count in evaluation.counts.items()  # Updates, and looks at a batch
             )
         outcome.evaluations = recorder.evaluations
         outcome.compile_seconds = self.schedule.compile_seconds
-        outcome.n_blocks = (
-            len(self.schedule.blocks) or 1
-        )  # simultaneous: all that moves is one block
+        # A schedule without blocks of its own moves all layers as one.
+        outcome.n_blocks = len(self.schedule.blocks) or 1
         outcome.optimizer_state_bytes = self.schedule.optimizer_state_bytes()
 
 
 class _Recorder(keras.callbacks.Callback):
     """Evaluates before training and after each epoch, off the clock."""
 
-    def __init__(self, schedule, evaluation, splits, examples):
+    def __init__(self, schedule, evaluator, splits, examples):
         super().__init__()
-        self.schedule, self.evaluation, self.splits = schedule, evaluation, splits
+        self.schedule, self.evaluator, self.splits = schedule, evaluator, splits
         self.examples, self.evaluations, self.elapsed = examples, [], 0.0
 
     def on_train_begin(self, logs=None):
@@ -182,12 +153,12 @@ class _Recorder(keras.callbacks.Callback):
     def _evaluate(self, epoch):
         _ = self.model  # on JAX this writes the trained values back into the model
         self.evaluations.append(
-            Measurement(
+            Evaluation(
                 epoch=epoch,
                 examples=epoch * self.examples,
                 train_seconds=max(0.0, self.elapsed - self.schedule.compile_seconds),
                 counts=collections.Counter(self.schedule.counts),
-                scores=self.evaluation(self.schedule.predict_on_batch, self.splits),
+                scores=self.evaluator(self.schedule.predict_on_batch, self.splits),
             )
         )
         self._started = time.perf_counter()

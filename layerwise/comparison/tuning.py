@@ -1,12 +1,13 @@
 """What the tuning runs decide: each schedule's learning rate, and the target."""
 
 import numpy as np
+import pandas as pd
 
 # So far below what the tuned baseline can do: a schedule need not match its best epoch.
 MARGIN = 0.01
 
 
-def tuned_learning_rate(runs):
+def tuned_learning_rate(runs: pd.DataFrame) -> float:
     """The learning rate of one cell: best mean of best validation accuracy over the tuning seeds.
 
     A run that diverged or failed counts as accuracy 0. Ties go to the lower loss at the best
@@ -37,7 +38,7 @@ def tuned_learning_rate(runs):
     return float(order["learning_rate"].iloc[0])
 
 
-def target_of(runs):
+def target_of(runs: pd.DataFrame) -> float | None:
     """The target of a task: the tuned baseline's median best validation accuracy in the tuning
     runs, less one point.
 
@@ -52,7 +53,7 @@ def target_of(runs):
     return None if best.empty else float(best.median()) - MARGIN
 
 
-def at_the_edge(runs):
+def at_the_edge(runs: pd.DataFrame) -> bool:
     """Whether the tuned learning rate is the smallest or largest of those tried."""
     tune = runs[runs["phase"] == "tune"]
     rates = sorted(tune["learning_rate"].unique())

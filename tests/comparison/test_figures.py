@@ -27,17 +27,25 @@ def never_train(monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", fit)
 
 
-@pytest.mark.parametrize(
-    "schedules",
-    [
-        ("simultaneous", "cyclic, 1 step", "greedy"),
-        pytest.param(tuple(FULL), marks=pytest.mark.slow),
-    ],
-    ids=["few", "full"],
-)
-def test_every_figure_is_drawn_from_frames_with_misses_and_losses(tmp_path, schedules):
-    runs, curves = problems.made_up(schedules)
-    paths = Comparison.of(runs, curves).plot(tmp_path / "new")
+FEW = ("simultaneous", "cyclic, 1 step", "greedy")
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Return the paths of the figures of a few schedules."""
+    return Comparison.of(*problems.made_up(FEW)).plot(tmp_path_factory.mktemp("few") / "new")
+
+
+def test_every_figure_is_drawn_from_frames_with_misses_and_losses(few):
+    check(few)
+
+
+@pytest.mark.slow
+def test_every_figure_is_drawn_for_many_schedules(tmp_path):
+    check(Comparison.of(*problems.made_up(tuple(FULL))).plot(tmp_path))
+
+
+def check(paths):
     assert [path.name for path in paths] == [
         f"{name}-digits-mlp-Adam.png" for name in figures.FIGURES
     ]
@@ -45,11 +53,10 @@ def test_every_figure_is_drawn_from_frames_with_misses_and_losses(tmp_path, sche
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
 
 
-def test_the_same_frames_give_the_same_files_and_no_random_number_is_used(tmp_path):
-    runs, curves = problems.made_up(("simultaneous", "greedy"))
+def test_the_same_frames_give_the_same_files_and_no_random_number_is_used(tmp_path, few):
     state = np.random.get_state()[1].tolist()
-    first, second = (Comparison.of(runs, curves).plot(tmp_path / name) for name in "ab")
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    again = Comparison.of(*problems.made_up(FEW)).plot(tmp_path)
+    assert [path.read_bytes() for path in few] == [path.read_bytes() for path in again]
     assert np.random.get_state()[1].tolist() == state
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import layerwise
 from layerwise.comparison import frames
+from layerwise.comparison.outcome import Evaluation, Outcome
 from layerwise.comparison.statistics import SUMMARY_COLUMNS
-from layerwise.comparison.trainer import Measurement, Outcome
 from tests.comparison import problems
 
 # The design, section 4, word for word where it lists names.
@@ -31,6 +32,7 @@ METRICS = """
 epochs_to_target, flops_to_target, seconds_to_target, area_under_curve, train_loss, test_loss,
 test_accuracy, accuracy_gap
 """
+FIRST, SECOND = (layerwise.Update(blocks=(block,)) for block in range(2))
 SUFFIXES = "iqm, low, high, difference, difference_low, difference_high, improvement"
 
 
@@ -48,11 +50,11 @@ def test_columns_are_those_of_the_design():
 def outcome(accuracies, losses, status="finished"):
     """Return an outcome whose splits are one hundredth apart."""
     evaluations = [
-        Measurement(
+        Evaluation(
             epoch=epoch,
             examples=32 * epoch,
             train_seconds=0.5 * epoch,
-            counts=collections.Counter({"a": 2 * epoch, "b": epoch}),
+            counts=collections.Counter({FIRST: 2 * epoch, SECOND: epoch, "a look": 7 * epoch}),
             scores={
                 split: (loss + shift, accuracy - shift)
                 for split, shift in (("train", -0.01), ("validation", 0.0), ("test", 0.01))

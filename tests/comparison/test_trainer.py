@@ -1,3 +1,6 @@
+import collections
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from layerwise.comparison import trainer
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.trainer import Trainer
 from tests.comparison import problems
-from tests.helpers import same_bits, values
+from tests.helpers import same_bits
 
 
 def plain_fit(grid, learning_rate, seed):
@@ -37,37 +40,51 @@ def test_simultaneous_run_is_plain_training_bit_for_bit():
         outcome = ours.run(0.03, seed)
         assert (outcome.status, outcome.error) == ("finished", "")
         plain = plain_fit(grid, 0.03, seed)
-        assert same_bits(values(ours.model.weights), values(plain.weights))
+        assert same_bits(ours.model.get_weights(), plain.get_weights())
 
 
-@pytest.mark.parametrize("schedule", problems.SCHEDULES)
-def test_a_run_does_not_depend_on_the_runs_before(schedule):
+@pytest.fixture(scope="module")
+def cells():
+    """Return `{schedule: (trainer, curve)}`: the curve is of the trainer's very first run, (0.01, 2)."""
     grid = problems.grid(optimizer=keras.optimizers.Nadam)  # it has state beside its variables
-    used = Trainer(grid, problems.cell(schedule))
-    used.run(0.3, 7)
-    reused = used.run(0.01, 2)
-    fresh = Trainer(grid, problems.cell(schedule)).run(0.01, 2)
-    assert problems.curve(reused) == problems.curve(fresh)
-    assert used.builds == 1
-
-
-@pytest.mark.parametrize("schedule", problems.SCHEDULES)
-def test_another_seed_or_learning_rate_compiles_nothing(schedule):
-    ours = Trainer(problems.grid(), problems.cell(schedule))
-    first = ours.run(0.01, 0)
-    assert first.compile_seconds > 0
-    traces = ours.schedule.traces
-    for learning_rate, seed in ((0.01, 1), (0.1, 0)):
-        assert ours.run(learning_rate, seed).compile_seconds == 0
-    assert ours.schedule.traces == traces
-
-
-def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monkeypatch):
-    seen = {}
-    grid = problems.grid()
+    made = {}
     for schedule in problems.SCHEDULES:
         ours = Trainer(grid, problems.cell(schedule))
-        ours.run(0.01, 5)  # a seed of another run must not leave a trace
+        first = ours.run(0.01, 2)
+        assert first.compile_seconds > 0
+        made[schedule] = ours, problems.curve(first)
+    return made
+
+
+@pytest.fixture(scope="module")
+def trainers(cells):
+    return {schedule: ours for schedule, (ours, _) in cells.items()}
+
+
+@pytest.mark.parametrize("schedule", problems.SCHEDULES)
+def test_another_run_compiles_nothing_and_does_not_depend_on_those_before(schedule, cells):
+    ours, first = cells[schedule]
+    traces = dict(ours.schedule.traces)
+    for learning_rate, seed in ((0.3, 1), (0.01, 2)):
+        outcome = ours.run(learning_rate, seed)
+        assert outcome.compile_seconds == 0
+    assert problems.curve(outcome) == first
+    assert ours.schedule.traces == traces
+    assert ours.builds == 1
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "greedy"])
+def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, cells):
+    ours, first = cells[schedule]
+    outcome = ours.run(3e38, 0)
+    assert outcome.status == "diverged"
+    assert len(outcome.evaluations) < 4
+    assert problems.curve(ours.run(0.01, 2)) == first
+
+
+def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monkeypatch, trainers):
+    seen = {}
+    for schedule, ours in trainers.items():
         batches = seen[schedule] = []
         stock = ours._batches
 
@@ -80,7 +97,7 @@ def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monk
         starts = []
         weights = keras.callbacks.LambdaCallback(
             on_train_begin=lambda logs, m=ours, s=starts: s.append(
-                values(m.model.trainable_weights)
+                [np.array(v.numpy()) for v in m.model.trainable_weights]
             )
         )
         fit = ours.model.fit
@@ -99,9 +116,9 @@ def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monk
     assert all(other == first for other in others)
 
 
-def test_two_seeds_differ_in_weights_order_and_split():
-    ours = Trainer(problems.grid(), problems.cell("simultaneous"))
-    first, second = (ours.run(0.01, seed).evaluations[0].scores for seed in (0, 1))
+def test_two_seeds_differ_in_weights_order_and_split(trainers):
+    runs = (trainers["simultaneous"].run(0.01, seed) for seed in (0, 1))
+    first, second = (run.evaluations[0].scores for run in runs)
     assert first != second
 
 
@@ -121,29 +138,38 @@ def test_clocks_count_updates_examples_and_flops():
     assert outcome.n_blocks == 3
 
 
-def test_evaluation_is_not_training_time(monkeypatch):
-    grid = problems.grid(epochs=4)
-    ours = Trainer(grid, problems.cell("simultaneous"))
-    ours.run(0.01, 0)
-    stock = ours._evaluation
+def test_work_that_is_no_update_costs_flops_and_is_not_counted(monkeypatch, trainers):
+    # A schedule that measures gradients before it chooses a block counts these looks, too.
+    ours = trainers["simultaneous"]
+    plain = ours.run(0.01, 0).evaluations[-1]
+    schedule = type(ours.schedule)
+    counts, flops = schedule.counts, schedule.flops
+    looks = property(lambda self: counts.fget(self) + collections.Counter({"a look": 5}))
+    monkeypatch.setattr(schedule, "counts", looks)
+    monkeypatch.setattr(
+        schedule,
+        "flops",
+        lambda self, work, x, y: 1000 if work == "a look" else flops(self, work, x, y),
+    )
+    looking = ours.run(0.01, 0).evaluations[-1]
+    assert looking.update == plain.update == 9
+    assert looking.flops == plain.flops + 5 * 1000
+
+
+def test_evaluation_is_not_training_time(monkeypatch, trainers):
+    ours, stock = trainers["simultaneous"], trainers["simultaneous"]._evaluator
+    real, slept = trainer.time.perf_counter, []
+    monkeypatch.setattr(
+        trainer, "time", types.SimpleNamespace(perf_counter=lambda: real() + 1000 * len(slept))
+    )
 
     def slow(*arguments):
-        trainer.time.sleep(0.5)
+        slept.append(arguments)
         return stock(*arguments)
 
-    ours._evaluation = slow
-    assert ours.run(0.01, 1).evaluations[-1].train_seconds < 1.0
-
-
-@pytest.mark.parametrize("schedule", ["simultaneous", "greedy"])
-def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule):
-    grid = problems.grid(epochs=4, optimizer=lambda rate: keras.optimizers.SGD(rate))
-    ours = Trainer(grid, problems.cell(schedule))
-    outcome = ours.run(3e38, 0)
-    assert outcome.status == "diverged"
-    assert len(outcome.evaluations) < 5
-    fresh = Trainer(grid, problems.cell(schedule))
-    assert problems.curve(ours.run(0.01, 1)) == problems.curve(fresh.run(0.01, 1))
+    monkeypatch.setattr(ours, "_evaluator", slow)
+    assert ours.run(0.01, 1).evaluations[-1].train_seconds < 1000
+    assert len(slept) == 4
 
 
 def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
@@ -153,12 +179,11 @@ def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
                 raise RuntimeError("no more\nof this")
             return super().updates(epoch, step)
 
-    grid = problems.grid(schedules={"breaking": Breaking, "cyclic": layerwise.BlockCoordinate})
-    ours = Trainer(grid, problems.cell("breaking"))
+    ours = Trainer(problems.grid(schedules={"breaking": Breaking}), problems.cell("breaking"))
+    before = ours.run(0.01, 1)
     outcome = ours.run(0.01, 0)
     assert (outcome.status, outcome.error) == ("failed", "RuntimeError: no more of this")
-    fresh = Trainer(grid, problems.cell("cyclic"))
-    assert problems.curve(ours.run(0.01, 1)) == problems.curve(fresh.run(0.01, 1))
+    assert problems.curve(ours.run(0.01, 1)) == problems.curve(before)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +197,7 @@ def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
     ids=["decay from the rate", "schedule"],
 )
 def test_an_optimizer_that_takes_more_from_the_rate_is_made_anew(optimizer):
-    grid = problems.grid(optimizer=optimizer)
+    grid = problems.grid(optimizer=optimizer, epochs=1)
     ours = Trainer(grid, problems.cell("simultaneous"))
     ours.run(0.1, 0)
     fresh = Trainer(grid, problems.cell("simultaneous"))

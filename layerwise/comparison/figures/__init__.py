@@ -4,6 +4,8 @@ import itertools
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from layerwise.comparison import frames
 from layerwise.comparison.figures import (
     convergence,
@@ -24,7 +26,7 @@ FIGURES = {
 }
 
 
-def draw(runs, curves, baseline, folder):
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, baseline: str, folder: str | Path) -> list[Path]:
     """Draws every figure for every task (dataset, model, regularizer, optimizer) as PNG files.
 
     Args:

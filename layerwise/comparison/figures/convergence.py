@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import scipy.stats
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from layerwise.comparison.figures import style
@@ -17,17 +18,17 @@ CLOCKS = {
 RESAMPLES = 1000
 
 
-def accuracy(scene):
+def accuracy(scene: style.Scene) -> Figure | None:
     """Validation accuracy against each clock."""
     return _figure(scene, "accuracy", "Validation accuracy")
 
 
-def loss(scene):
+def loss(scene: style.Scene) -> Figure | None:
     """Validation loss against each clock."""
     return _figure(scene, "loss", "Validation loss")
 
 
-def bands(curves, column):
+def bands(curves: pd.DataFrame, column: str) -> pd.DataFrame:
     """The interquartile mean over seeds at each epoch, its 95 % interval, and the mean clocks.
 
     Args:

@@ -2,6 +2,7 @@
 # ruff: noqa: RUF001 (a multiplication sign is meant)
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from layerwise.comparison.figures import style
@@ -10,7 +11,7 @@ from layerwise.comparison.statistics import estimate, relative_costs
 CLOCKS = {"updates": "Updates", "flops": "FLOPs", "seconds": "Seconds"}
 
 
-def figure(scene):
+def figure(scene: style.Scene) -> Figure:
     """Multiples of the baseline's updates, FLOPs and seconds, and the test accuracy at the end."""
     names = scene.schedules
     costs = relative_costs(scene.runs, scene.baseline).set_index(["schedule", "clock"])

@@ -1,5 +1,6 @@
 """Generalization: train and test loss and accuracy, and the gaps, at the end of training."""
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from layerwise.comparison.figures import style
@@ -17,7 +18,7 @@ PANELS = {
 LOSSES = ("train_loss", "test_loss", "generalization_gap")
 
 
-def figure(scene):
+def figure(scene: style.Scene) -> Figure | None:
     """Every measured run that finished, with interquartile means and intervals."""
     finished = scene.measured[scene.measured["status"] == "finished"]
     if finished.empty:

@@ -1,6 +1,7 @@
 """Sensitivity to the learning rate: every tuning run of every schedule."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from layerwise.comparison.figures import style
 from layerwise.comparison.tuning import tuned_learning_rate
@@ -8,7 +9,7 @@ from layerwise.comparison.tuning import tuned_learning_rate
 BEST = "best_validation_accuracy"
 
 
-def figure(scene):
+def figure(scene: style.Scene) -> Figure | None:
     """Best validation accuracy against the learning rate; a ring marks the rate that was chosen."""
     tune = scene.runs[scene.runs["phase"] == "tune"]
     if tune["learning_rate"].nunique() < 2:

@@ -3,10 +3,15 @@
 import dataclasses
 import functools
 import textwrap
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -29,8 +34,8 @@ _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 class Look:
     """How a schedule looks in every figure."""
 
-    color: tuple
-    dashes: object
+    color: tuple[float, float, float]
+    dashes: Any  # what both seaborn and Line2D take: "" or a tuple of lengths
     marker: str
 
 
@@ -46,62 +51,62 @@ class Scene:
         all_runs: The frame `runs`, whose schedules decide how each looks.
     """
 
-    task: tuple
-    runs: object
-    all_curves: object
+    task: tuple[str, str, str, str]
+    runs: pd.DataFrame
+    all_curves: pd.DataFrame
     baseline: str
-    all_runs: object
+    all_runs: pd.DataFrame
 
     @functools.cached_property
-    def measured(self):
+    def measured(self) -> pd.DataFrame:
         """The measured runs."""
         return self.runs[self.runs["phase"] == "measure"]
 
     @functools.cached_property
-    def curves(self):
+    def curves(self) -> pd.DataFrame:
         """The curves of the measured runs, with the columns `schedule` and `seed`."""
         return self.all_curves.merge(self.measured[["run_id", "schedule", "seed"]], on="run_id")
 
     @functools.cached_property
-    def schedules(self):
+    def schedules(self) -> list[str]:
         """The names of the schedules with measured runs, the baseline first."""
         return list(dict.fromkeys(self.measured["schedule"]))
 
     @functools.cached_property
-    def looks(self):
+    def looks(self) -> dict[str, Look]:
         """`{schedule: Look}`."""
         return looks(list(dict.fromkeys(self.all_runs["schedule"])), self.baseline)
 
     @property
-    def target(self):
+    def target(self) -> float:
         """The validation accuracy to reach; NaN if there is none."""
         return self.runs["target"].max()
 
     @property
-    def n_seeds(self):
+    def n_seeds(self) -> int:
         """Measured seeds."""
         return self.measured["seed"].nunique()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(part for part in self.task if part != "none")
 
-    def panels(self):
+    def panels(self) -> dict[str, list[str]]:
         """Schedules shown together: all, where they are few; else the baseline and a family."""
         if len(self.schedules) <= 7:
             return {"": self.schedules}
-        families = {}
+        families: dict[str, list[str]] = {}
         for name in self.schedules:
             if name != self.baseline:
                 families.setdefault(family(name), []).append(name)
         return {key: [self.baseline, *names] for key, names in families.items()}
 
 
-def family(schedule):
+def family(schedule: str) -> str:
     """What a schedule's name says before the comma."""
     return schedule.split(",")[0]
 
 
-def looks(schedules, baseline):
+def looks(schedules: Sequence[str], baseline: str) -> dict[str, Look]:
     """`{schedule: Look}`, the same in all figures of a comparison.
 
     Example:
@@ -131,7 +136,7 @@ def looks(schedules, baseline):
     return result
 
 
-def theme():
+def theme() -> AbstractContextManager[None]:
     """The look of all figures, as a context."""
     settings = {
         **sns.axes_style("whitegrid"),
@@ -145,25 +150,25 @@ def theme():
     return matplotlib.rc_context(settings)
 
 
-def subplots(*shape, figsize, **options):
+def subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
     """`(figure, axes)` beside pyplot: no window, no global state."""
     figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)
 
 
-def heading(figure, title, subtitle):
+def heading(figure: Figure, title: str, subtitle: str) -> None:
     """A title that says what is shown, and lines below it on how to read it."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(subtitle, width=int(width * 9.4))
     top = 0.62 + 0.24 * len(lines)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - top / height))
     figure.text(0.1 / width, 1 - 0.3 / height, title, fontsize=19, fontweight="bold", va="center")
     figure.text(
         0.1 / width, 1 - 0.55 / height, "\n".join(lines), fontsize=12.5, va="top", color="0.3"
     )
 
 
-def rows(panels, scene, names):
+def rows(panels: Sequence[Axes], scene: Scene, names: Sequence[str]) -> None:
     """Gives each schedule a line through all panels, from top to bottom, named on the left."""
     for axes in panels:
         axes.set_yticks(range(len(names)), names)
@@ -178,7 +183,7 @@ def rows(panels, scene, names):
         label.set_fontweight("bold")
 
 
-def runs(axes, scene, frame, column, names):
+def runs(axes: Axes, scene: Scene, frame: pd.DataFrame, column: str, names: Sequence[str]) -> None:
     """A small dot for each run, on its schedule's line."""
     state = np.random.get_state()
     np.random.seed(0)  # seaborn draws the jitter here: the same frames give the same figure
@@ -202,7 +207,9 @@ def runs(axes, scene, frame, column, names):
     axes.set_ylabel("")
 
 
-def lines(axes, scene, frame, x, y, names):
+def lines(
+    axes: Axes, scene: Scene, frame: pd.DataFrame, x: str, y: str, names: Sequence[str]
+) -> None:
     """A line for each schedule, the baseline's on top."""
     names = sorted(names, key=lambda name: name == scene.baseline)
     sns.lineplot(
@@ -223,7 +230,7 @@ def lines(axes, scene, frame, x, y, names):
     )
 
 
-def dot(axes, place, look, values, **options):
+def dot(axes: Axes, place: float, look: Look, values: Iterable[float], **options: Any) -> None:
     """An estimate with its interval: `values` is (center, low, high)."""
     center, low, high = values
     axes.plot(
@@ -238,7 +245,7 @@ def dot(axes, place, look, values, **options):
     axes.plot([center], [place], marker=look.marker, color=look.color, linestyle="", **options)
 
 
-def legend(figure, scene, names):
+def legend(figure: Figure, scene: Scene, names: Sequence[str]) -> None:
     """One legend below all panels."""
     handles = [
         Line2D(

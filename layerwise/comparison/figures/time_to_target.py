@@ -1,6 +1,7 @@
 """Time to target, run by run, with the runs that missed it in a place of their own."""
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from layerwise.comparison.figures import style
@@ -14,7 +15,7 @@ CLOCKS = {
 }
 
 
-def figure(scene):
+def figure(scene: style.Scene) -> Figure | None:
     """Each run's epochs, updates, FLOPs and seconds to the target; a missed target has no time."""
     if np.isnan(scene.target):
         return None

@@ -3,27 +3,27 @@ import numpy as np
 import pytest
 
 import layerwise
-from layerwise.comparison import evaluation
-from layerwise.comparison.evaluation import Evaluation, classification_loss, hits, per_example
+from layerwise.comparison import evaluator
+from layerwise.comparison.evaluator import Evaluator, classification_loss, hits, per_example
 from tests.comparison import problems
 
 
 @pytest.mark.parametrize("rows", [7, 64, 4096])
 def test_scores_are_those_of_stock_evaluate(rows, monkeypatch):
-    monkeypatch.setattr(evaluation, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(evaluator, "CHUNK_ROWS", rows)
     data, model = problems.data(), problems.net()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, metrics=["accuracy"])
     splits = data.splits(5)
-    scores = Evaluation(data, per_example(loss))(model.predict_on_batch, splits)
+    scores = Evaluator(data, per_example(loss))(model.predict_on_batch, splits)
     for name, indices in splits.items():
         expected = model.evaluate(*data.batch(indices), batch_size=1000, verbose=0)
         np.testing.assert_allclose(scores[name], expected, rtol=1e-5)
 
 
 def test_chunks_have_one_size(monkeypatch):
-    monkeypatch.setattr(evaluation, "CHUNK_ROWS", 50)
-    chunks = Evaluation(problems.data(), keras.losses.MeanSquaredError(reduction=None)).chunks
+    monkeypatch.setattr(evaluator, "CHUNK_ROWS", 50)
+    chunks = Evaluator(problems.data(), keras.losses.MeanSquaredError(reduction=None)).chunks
     assert {len(chunk) for chunk in chunks} == {37} and len(chunks) == 3
 
 

@@ -15,6 +15,7 @@ from layerwise.comparison import frames, trainer
 from tests.comparison import problems
 
 SCHEDULES = {"simultaneous": layerwise.Simultaneous, "cyclic": layerwise.BlockCoordinate}
+ALONE = {"schedules": {"simultaneous": layerwise.Simultaneous}}
 NOT_REPEATED = ["train_seconds", "compile_seconds", "seconds_to_target", "started_at"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:The tuned learning rate")
@@ -143,14 +144,14 @@ def test_an_interrupted_comparison_keeps_its_runs_and_goes_on(
 
 
 def test_a_folder_with_another_comparison_is_left_alone(tmp_path):
-    small = {"learning_rates": (0.01,), "tuning_seeds": 1, "seeds": 1, "epochs": 3}
+    small = {"learning_rates": (0.01,), "tuning_seeds": 1, "seeds": 1, "epochs": 1, **ALONE}
     compare(results=tmp_path, **small)
     before = (tmp_path / "runs.csv").read_bytes()
     with pytest.raises(ValueError, match=r"another comparison.*give another results folder"):
-        compare(results=tmp_path, **(small | {"epochs": 4}))
+        compare(results=tmp_path, **(small | {"epochs": 2}))
     assert (tmp_path / "runs.csv").read_bytes() == before
     compare(results=tmp_path, **(small | {"seeds": 2}))  # more of the same is added
-    assert len(frames.read(tmp_path)[0]) == 6
+    assert len(frames.read(tmp_path)[0]) == 3
 
 
 def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
@@ -164,6 +165,7 @@ def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
             optimizers={"sgd": keras.optimizers.SGD},
             learning_rates=(0.01, 3e38),
             tuning_seeds=1,
+            epochs=1,
             target=0.999,
         )
     runs = comparison.runs.set_index(["schedule", "phase"])
@@ -177,8 +179,8 @@ def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
 
 
 def test_a_tuned_rate_at_the_edge_is_warned_of():
-    with pytest.warns(UserWarning, match=r"at the edge .* vectors · net · adam · cyclic \("):
-        compare(learning_rates=(1e-9, 0.03), tuning_seeds=1, seeds=1, epochs=1)
+    with pytest.warns(UserWarning, match=r"at the edge .* vectors · net · adam · simultaneous \("):
+        compare(learning_rates=(1e-9, 0.03), tuning_seeds=1, seeds=1, epochs=1, **ALONE)
 
 
 def test_regularizers_and_a_given_target():
@@ -188,7 +190,13 @@ def test_regularizers_and_a_given_target():
         return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "relu"), dense])
 
     comparison = compare(
-        models=model, regularizers=("none", "l2"), learning_rates=(0.03,), seeds=1, target=0.2
+        models=model,
+        regularizers=("none", "l2"),
+        learning_rates=(0.03,),
+        tuning_seeds=1,
+        seeds=1,
+        target=0.2,
+        **ALONE,
     )
     assert comparison.runs["target"].eq(0.2).all()
     by_regularizer = comparison.runs.groupby("regularizer")["train_loss"].mean()
@@ -226,7 +234,7 @@ def test_bad_arguments_raise_before_anything_is_trained(change, error, message, 
 
 SCRIPT = """
 import sys
-from tests.comparison.test_comparison import compare
+from tests.comparison.test_compare import compare
 compare(results=sys.argv[1], jobs=int(sys.argv[2]))
 """
 

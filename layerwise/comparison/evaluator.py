@@ -1,13 +1,18 @@
-"""Loss and accuracy on every split, from one forward pass over all examples."""
+"""Evaluator: loss and accuracy on every split, from one forward pass over all examples."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
+
+from layerwise.comparison.data import Data
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 * 2**20
 
 
-class Evaluation:
+class Evaluator:
     """Scores predictions for all rows of a `Data`, and averages them over the rows of each split.
 
     All splits are predicted in one go, in chunks of one size, so that one small program serves them
@@ -16,10 +21,10 @@ class Evaluation:
 
     Args:
         data: A `Data`.
-        loss: A keras loss.
+        loss: A keras loss that gives one value an example (`per_example`).
     """
 
-    def __init__(self, data, loss):
+    def __init__(self, data: Data, loss: keras.losses.Loss):
         self.y, self.loss = data.y, loss
         row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(data.x)))
         largest = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
@@ -31,7 +36,9 @@ class Evaluation:
             for rows in np.split(padded, count)
         ]
 
-    def __call__(self, predict, splits):
+    def __call__(
+        self, predict: Callable[[Any], Any], splits: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
         """`{split: (mean loss, accuracy)}` of what `predict` says of each chunk."""
         predictions = np.concatenate(
             [np.asarray(keras.ops.convert_to_numpy(predict(chunk))) for chunk in self.chunks]
@@ -45,12 +52,12 @@ class Evaluation:
         }
 
 
-def hits(predictions, y):
+def hits(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For each example the share of its outputs that are right: 0 or 1 where it has one label.
 
     Example:
     >>> import numpy as np
-    >>> from layerwise.comparison.evaluation import hits
+    >>> from layerwise.comparison.evaluator import hits
     >>> hits(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])).tolist()
     [1.0, 0.0]
     """
@@ -62,7 +69,7 @@ def hits(predictions, y):
     return right.reshape(len(predictions), -1).mean(axis=1, dtype="float64")
 
 
-def classification_loss(model, data):
+def classification_loss(model: keras.Model, data: Data) -> keras.losses.Loss:
     """The cross-entropy that fits a model's outputs: with or without softmax, for labels or one-hot
     rows.
 
@@ -96,6 +103,6 @@ def classification_loss(model, data):
     return kind(from_logits=not probabilities)
 
 
-def per_example(loss):
+def per_example(loss: keras.losses.Loss) -> keras.losses.Loss:
     """The same loss, one value an example instead of their mean."""
     return type(loss).from_config(loss.get_config() | {"reduction": None})

@@ -1,9 +1,11 @@
-"""How the cells of a grid are tuned and measured, in one process or several, and continued."""
+"""execute: how the cells of a grid are tuned and measured, in one process or several, and continued."""
 
 import contextlib
 import gc
 import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -11,12 +13,21 @@ import rich.console
 import rich.progress
 
 from layerwise.comparison import frames
+from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.journal import Journal
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.trainer import Trainer
 from layerwise.comparison.tuning import tuned_learning_rate
 
 
-def execute(grid, journal, done, jobs, verbose, keep):
+def execute(
+    grid: Grid,
+    journal: Journal,
+    done: list[dict[str, Any]],
+    jobs: int,
+    verbose: int,
+    keep: Callable[..., None],
+) -> None:
     """Carries out every run of a grid that is not done yet, and journals it.
 
     The baseline is tuned first, since its tuning sets the target, before anything is measured. Then
@@ -32,27 +43,46 @@ def execute(grid, journal, done, jobs, verbose, keep):
     """
     cells = grid.cells()
     baselines = [cell for cell in cells if cell.schedule == grid.baseline]
-    stages = [
-        [(cell, ("tune",)) for cell in baselines],
-        [(cell, ("tune", "measure")) for cell in cells],
+    rounds: list[tuple[list[Cell], tuple[str, ...]]] = [
+        (baselines, ("tune",)),
+        (cells, ("tune", "measure")),
     ]
     # An interruption leaves through here, too: what is over is kept.
-    with _progress(grid, journal, len(done), verbose) as progress:
+    with _Progress(grid, journal, len(done), verbose) as progress:
         try:
-            for stage in stages:
+            for some, phases in rounds:
                 before = [*done, *journal.rows()]
-                tasks = [(cell, phases, _of(before, cell)) for cell, phases in stage]
+                tasks = [(cell, phases, _rows_of(before, cell)) for cell in some]
                 for cell in _each(grid, journal, tasks, jobs, lambda: keep(lazily=True)):
                     keep()
-                    if verbose and stage is stages[1]:
+                    if verbose and "measure" in phases:
                         line = _line(cell, [*done, *journal.rows()])
                         progress.console.print(line, highlight=False, soft_wrap=True)
         finally:
             keep()
 
 
-def carry_out(grid, cell, phases, done, journal, over=None):
-    """The runs of one cell that are not done yet. Returns the cell."""
+def run_cell(
+    grid: Grid,
+    cell: Cell,
+    phases: tuple[str, ...],
+    done: list[dict[str, Any]],
+    journal: Journal,
+    over: Callable[[], None] | None = None,
+) -> Cell:
+    """Carries out the runs of one cell that are not done yet, in this process.
+
+    Args:
+        grid: The `Grid`.
+        cell: A `Cell` of it.
+        phases: Of "tune" and "measure".
+        done: The rows of `runs` of this cell that there are already.
+        journal: Where each run goes when it is over.
+        over: Called after each run.
+
+    Returns:
+        The cell: the same for whoever waits for several.
+    """
     trainer, rows = Trainer(grid, cell), list(done)
     environment = frames.environment()
     for phase in phases:
@@ -95,26 +125,26 @@ def _each(grid, journal, tasks, jobs, over):
     """Carries out tasks and yields each one's cell when it is over."""
     if jobs == 1:
         for cell, phases, done in tasks:
-            yield carry_out(grid, cell, phases, done, journal, over)
+            yield run_cell(grid, cell, phases, done, journal, over)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
-        _environment(threads),
+        _threads(threads),
         joblib.parallel_config(backend="loky", inner_max_num_threads=threads),
     ):
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
         yield from parallel(
-            joblib.delayed(carry_out)(grid, cell, phases, done, journal)
+            joblib.delayed(run_cell)(grid, cell, phases, done, journal)
             for cell, phases, done in tasks
         )
 
 
 @contextlib.contextmanager
-def _environment(threads):
-    """Processes started in this context use so many threads: frameworks read it when they load."""
+def _threads(count):
+    """Processes started in this context use `count` threads: frameworks read it when they load."""
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     new = [name for name in names if name not in os.environ]
-    os.environ.update(dict.fromkeys(new, str(threads)))
+    os.environ.update(dict.fromkeys(new, str(count)))
     try:
         yield
     finally:
@@ -122,7 +152,7 @@ def _environment(threads):
             del os.environ[name]
 
 
-class _progress(rich.progress.Progress):
+class _Progress(rich.progress.Progress):
     """A bar that follows the journal, which several processes write to."""
 
     def __init__(self, grid, journal, done, verbose):
@@ -155,13 +185,13 @@ class _progress(rich.progress.Progress):
         self.update(self._bar, completed=self._done + len(self._journal))
 
 
-def _of(rows, cell):
+def _rows_of(rows, cell):
     return [row for row in rows if all(row[name] == getattr(cell, name) for name in frames.KEY)]
 
 
 def _line(cell, rows):
-    runs = pd.DataFrame(_of(rows, cell))
+    runs = pd.DataFrame(_rows_of(rows, cell))
     counts = runs[runs["phase"] == "measure"]["status"].value_counts()
     statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-    rate = tuned_learning_rate(frames.run_frame(_of(rows, cell)))
+    rate = tuned_learning_rate(frames.run_frame(_rows_of(rows, cell)))
     return f"{cell}: learning rate {rate:g}; measured runs: {statuses}"

@@ -1,7 +1,8 @@
-"""The answer of a comparison as Markdown tables."""
+"""The answer of a comparison as Markdown."""
 # ruff: noqa: RUF001 (a multiplication sign is meant)
 
 import numpy as np
+import pandas as pd
 
 from layerwise.comparison.frames import TASK
 from layerwise.comparison.statistics import relative_costs
@@ -12,7 +13,7 @@ _HEADER = [
 ]
 
 
-def markdown(runs, summary, baseline):
+def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
     """One table per task: cost to reach the target as a multiple of the baseline's, and
     generalization at the end.
 

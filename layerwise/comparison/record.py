@@ -1,0 +1,156 @@
+"""Record: the runs of a comparison as they pile up, in memory and in a results folder."""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerwise.comparison import frames, tuning
+from layerwise.comparison.execute import execute
+from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.journal import Journal
+from layerwise.comparison.result import Comparison
+
+SECONDS_BETWEEN_WRITES = 10
+
+
+class Record:
+    """The runs of a grid: those that a folder held already, and those that the journal gains.
+
+    Args:
+        grid: The comparison.
+        journal: Where each run goes as soon as it is over.
+        folder: Where the frames are kept; `None` keeps them in memory.
+
+    Raises:
+        ValueError: If the folder or the journal holds runs of another comparison.
+    """
+
+    def __init__(self, grid: Grid, journal: Journal, folder: Path | None = None):
+        self.grid, self.journal, self.folder = grid, journal, folder
+        if folder is None:
+            self.done, self.done_curves = frames.run_frame([]), frames.curve_frame([])
+        else:
+            self.done, self.done_curves = frames.read(folder)
+        self._with_target: dict[tuple, dict] = {}
+        self._written = 0.0
+        if not self.done.empty or len(journal):
+            self._check()
+
+    def complete(self, jobs: int, verbose: int) -> Comparison:
+        """Carries out the runs that are missing, and returns the comparison."""
+        if self.folder is not None:
+            _note_settings(self.folder, self.grid, jobs)
+        journaled = {row["run_id"] for row in self.journal.rows()}
+        done = self.done[~self.done["run_id"].isin(journaled)].to_dict("records")
+        execute(self.grid, self.journal, done, jobs, verbose, self.keep)
+        comparison = Comparison.of(*self._frames())
+        if self.folder is not None:
+            frames.write(self.folder, summary=comparison.summary)
+        self.journal.clear()
+        return comparison
+
+    def keep(self, lazily: bool = False) -> None:
+        """Writes runs and curves; `lazily` not right after the last time."""
+        soon = lazily and time.monotonic() - self._written < SECONDS_BETWEEN_WRITES
+        if self.folder is None or soon:
+            return
+        runs, curves = self._frames()
+        if not runs.empty:
+            frames.write(self.folder, runs=runs, curves=curves)
+        self._written = time.monotonic()
+
+    def _frames(self):
+        """`(runs, curves)` of all runs so far, in the order of the grid."""
+        rows = {row["run_id"]: row for row in self._rows()}
+        curves = {**dict(list(self.done_curves.groupby("run_id"))), **self.journal.curves()}
+        targets = self._targets(frames.run_frame(rows.values()))
+        ordered = []
+        for row in sorted(rows.values(), key=self._place):
+            target = targets.get(Cell.of(row).task)
+            key = row["run_id"], target
+            if key not in self._with_target:
+                self._with_target[key] = frames.with_target(row, curves[row["run_id"]], target)
+            ordered.append(self._with_target[key])
+        runs = frames.run_frame(ordered)
+        found = [curves[run_id] for run_id in runs["run_id"]]
+        return runs, pd.concat(found, ignore_index=True) if found else frames.curve_frame([])
+
+    def _rows(self):
+        """All runs so far; a run that is in both the folder and the journal comes twice."""
+        return [*self.done.to_dict("records"), *self.journal.rows()]
+
+    def _targets(self, runs):
+        """`{task: target}`; `None` while the baseline's tuning is not over."""
+        tasks = {
+            cell.task: cell for cell in self.grid.cells() if cell.schedule == self.grid.baseline
+        }
+        if self.grid.target is not None:
+            return dict.fromkeys(tasks, self.grid.target)
+        targets = {}
+        for task, cell in tasks.items():
+            own = runs[
+                (runs[frames.KEY] == [getattr(cell, name) for name in frames.KEY]).all(axis=1)
+            ]
+            n_tuned = int((own["phase"] == "tune").sum())
+            targets[task] = (
+                tuning.target_of(own) if n_tuned == len(self.grid.trials(cell)) else None
+            )
+        return targets
+
+    @functools.cached_property
+    def _places(self):
+        return {cell: place for place, cell in enumerate(self.grid.cells())}
+
+    def _place(self, row):
+        cell = self._places[Cell.of(row)]
+        return cell, row["phase"] == "measure", row["learning_rate"], row["seed"]
+
+    def _check(self):
+        """Raises where the folder holds runs that are not of this comparison."""
+        known, rows = self.grid.run_ids(frames.environment()), self._rows()
+        others = [row for row in rows if row["run_id"] not in known]
+        if others:
+            raise ValueError(
+                f"{self.folder} holds {len(others)} of {len(rows)} runs of another comparison, for "
+                f"example {in_words(others[0])}; this "
+                f"one has epochs={self.grid.epochs}, batch_size={self.grid.batch_size}, "
+                f"seeds={self.grid.seeds}. Two comparisons are never "
+                "mixed: give another results folder, or remove this one."
+            )
+
+
+def in_words(row: Mapping[str, Any] | pd.Series) -> str:
+    """Which run a row of `runs` is about, for a message."""
+    names = (*frames.KEY, "learning_rate", "epochs", "batch_size", "seed", "phase", "device")
+    return ", ".join(f"{name}={row[name]!r}" for name in names)
+
+
+def _note_settings(folder, grid, jobs):
+    """Writes beside the frames how they came about: seconds depend on `jobs` and cores."""
+    path = folder / "settings.json"
+    sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
+    sessions.append({**frames.provenance(), "jobs": jobs, "cores": os.cpu_count()})
+    settings = {
+        "experiment": grid.experiment,
+        "datasets": {name: repr(data) for name, data in grid.datasets.items()},
+        "models": list(grid.models),
+        "schedules": {name: repr(make()) for name, make in grid.schedules.items()},
+        "optimizers": list(grid.optimizers),
+        "regularizers": grid.regularizers,
+        "learning_rates": grid.learning_rates,
+        "tuning_seeds": grid.tuning_seeds,
+        "seeds": grid.seeds,
+        "epochs": grid.epochs,
+        "batch_size": grid.batch_size,
+        "target": grid.target,
+        "sessions": sessions,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(settings, indent=2) + "\n"
+    frames.write_atomically(path, lambda temporary: temporary.write_text(text))

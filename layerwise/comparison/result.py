@@ -1,0 +1,62 @@
+"""Comparison: what came of a comparison."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from layerwise.comparison import frames, markdown, statistics
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """What came of a comparison, as frames.
+
+    Args:
+        runs: One row a run, also one that diverged or failed.
+        curves: One row per run, evaluation and split, the evaluation before training included.
+        summary: One row per (dataset, model, schedule, optimizer, regularizer).
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Comparison":
+        """The comparison that a folder holds.
+
+        Raises:
+            FileNotFoundError: If it holds none.
+        """
+        runs, curves = frames.read(folder)
+        if runs.empty:
+            raise FileNotFoundError(
+                f"{folder} holds no runs.csv with runs: run the comparison first."
+            )
+        return cls.of(runs, curves)
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, curves: pd.DataFrame) -> "Comparison":
+        """The comparison with its summary; the first schedule in `runs` is the baseline."""
+        return cls(runs, curves, statistics.summarize(runs, runs["schedule"].iloc[0]))
+
+    @property
+    def baseline(self) -> str:
+        """The schedule that others are compared with."""
+        return self.runs["schedule"].iloc[0]
+
+    def plot(self, folder: str | Path) -> list[Path]:
+        """Draws every figure into a folder, from the frames alone, and returns the paths."""
+        from layerwise.comparison import figures  # pyplot loads with the first figure
+
+        return figures.draw(self.runs, self.curves, self.baseline, folder)
+
+    def table(self) -> str:
+        """The answer as Markdown: the cost of reaching the target, and generalization."""
+        return markdown.table(self.runs, self.summary, self.baseline)
+
+    def __repr__(self) -> str:
+        statuses = self.runs["status"].value_counts()
+        counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        return f"Comparison of {len(self.runs)} runs ({counts})\n\n{self.table()}"
