@@ -11,8 +11,8 @@ class Loss:
 
     Args:
         after: `None`: the loss of the model's own output; `k`: that of the auxiliary head after block `k`.
-        cut: The gradient does not cross the input of block `cut`: no block below it feels this loss. 0: it flows through the
-            whole network.
+        cut: The gradient does not cross the input of block `cut`: no block below it feels this loss. 0: it flows through
+            the whole network.
 
     Raises:
         ValueError: The loss is cut off above the block that it is taken after.

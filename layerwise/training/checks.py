@@ -32,8 +32,8 @@ def check_graph(schedule: Any, model: keras.Model) -> None:
     if not has_graph(model):
         raise ValueError(
             f"{type(schedule).__name__} trains each block under a head at a cut point of the layer graph, and "
-            f"{model.name!r} ({type(model).__name__}) has no layer graph. Write it as a Functional or Sequential model with "
-            "cut points, or use BlockCoordinate(blocks='layer'), which needs none."
+            f"{model.name!r} ({type(model).__name__}) has no layer graph. Write it as a Functional or Sequential model "
+            "with cut points, or use BlockCoordinate(blocks='layer'), which needs none."
         )
 
 

@@ -1,4 +1,4 @@
-"""What ran: visits and counts, recorded as it happens, so that a schedule need not be asked again what it would have done."""
+"""What ran: visits and counts, recorded as it happens: nobody asks a schedule again what it would have done."""
 
 import array
 import collections
