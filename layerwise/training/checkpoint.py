@@ -103,7 +103,8 @@ class Checkpoint:
         config = {
             "schedule": type(self.session.schedule).__name__,
             "arguments": self.session.schedule.arguments(),
-            "blocks": [block.name for block in self.session.block_model.blocks],
+            # Not their names: Keras counts up those that it makes itself.
+            "parameters of the blocks": [b.parameters for b in self.session.block_model.blocks],
         }
         return json.dumps(config, default=lambda f: getattr(f, "__qualname__", type(f).__name__))
 

@@ -104,9 +104,8 @@ class Session:
             names = [", ".join(name(update.blocks)) for key in coming for update in key[0]]
             names = list(dict.fromkeys(names))
             shown = "; ".join(names[:8]) + ("; ..." if len(names) > 8 else "")
-            internals.print_message(
-                f"layerwise: this epoch compiles {len(coming)} programs, for {shown}"
-            )
+            number = "1 program" if len(coming) == 1 else f"{len(coming)} programs"
+            internals.print_message(f"layerwise: this epoch compiles {number}, for {shown}")
 
     def _end_epoch(self):
         """After all callbacks have seen the end of the epoch."""

@@ -1,0 +1,139 @@
+"""state="drop" from the first byte on: slots of blocks that rest are never allocated, before, in or after `fit`."""
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from layerwise.backends import backend, internals
+from tests.helpers import compiled, mlp, same_bits, values, vectors
+
+
+class SlotBytes(keras.callbacks.Callback):
+    """Counts the bytes of the optimizer's slots whenever Keras calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = []
+
+    def count(self, *arguments, **named):
+        optimizer = self.model.optimizer
+        slots = internals.slots(optimizer) if optimizer.built else []
+        self.held.append(sum(backend.nbytes(slot, self.model) for slot in slots))
+
+    on_train_begin = on_epoch_begin = on_train_batch_begin = on_train_batch_end = count
+    on_epoch_end = on_train_end = count
+
+
+def largest(schedule):
+    return max(2 * 4 * block.parameters for block in schedule.blocks)
+
+
+def dropped(model, schedule, **arguments):
+    """Train with counting callbacks on both sides of the schedule; return all that was counted."""
+    before, after = SlotBytes(), SlotBytes()
+    x, y = vectors(40)
+    arguments = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0, **arguments}
+    model.fit(x, y, callbacks=[before, schedule, after], **arguments)
+    return [*before.held, *after.held]
+
+
+def built(model, schedule):
+    """Before fit, where fit would build the optimizer with all its slots before callbacks are called."""
+    if keras.backend.backend() != "tensorflow":
+        schedule.build(model)
+    return schedule
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, keras.optimizers.AdamW])
+def test_no_slot_of_a_resting_block_is_ever_allocated(optimizer):
+    model = compiled(mlp(), optimizer(0.01))
+    schedule = built(model, layerwise.BlockCoordinate(state="drop", every=2))
+    held = dropped(model, schedule)
+    assert 0 < max(held) <= largest(schedule) < 2 * 4 * model.count_params()
+    held = dropped(model, schedule)  # and a second fit
+    assert 0 < max(held) <= largest(schedule)
+    assert schedule.optimizer_state_bytes() <= largest(schedule)
+
+
+def test_the_build_itself_holds_one_slot_at_a_time():
+    released = []
+    release = backend.release
+    optimizer = keras.optimizers.Adam()
+    model = compiled(mlp(), optimizer)
+    held = []
+
+    def counted(slot):
+        slots = [v for v in optimizer.variables if v.path.startswith("adam/") and v.shape != ()]
+        released.append(slot)
+        release(slot)
+        held.append(sum(backend.nbytes(v, model) for v in slots))
+
+    from layerwise.optimizers.slots import build_released
+
+    backend.release = counted
+    try:
+        shapes = build_released(optimizer, optimizer, model.trainable_variables)
+    finally:
+        backend.release = release
+    assert len(shapes) == len(released) == 2 * len(model.trainable_variables)
+    assert max(held) == 0
+
+
+def test_the_weights_are_those_of_a_fit_that_allocated_first():
+    model = compiled(mlp(), "adam")
+    dropped(model, built(model, layerwise.BlockCoordinate(state="drop", every=2)))
+    twin = compiled(mlp(), "adam")
+    twin.optimizer.build(twin.trainable_variables)
+    dropped(twin, layerwise.BlockCoordinate(state="drop", every=2))
+    assert same_bits(values(model.weights), values(twin.weights))
+
+
+@pytest.mark.parametrize("next_call", ["fit", "train_on_batch", "save", "make_train_function"])
+def test_whatever_comes_next_finds_a_whole_optimizer(next_call, tmp_path):
+    def prepared(whole):
+        model = compiled(mlp(), "adam")
+        schedule = layerwise.BlockCoordinate(state="drop", every=2)
+        if whole:
+            model.optimizer.build(model.trainable_variables)
+        else:
+            built(model, schedule)
+        dropped(model, schedule)
+        return model
+
+    model, twin = prepared(False), prepared(True)
+    x, y = vectors(8)
+    if next_call == "fit":
+        for each in (model, twin):
+            each.fit(x, y, shuffle=False, verbose=0)
+    elif next_call == "train_on_batch":
+        for each in (model, twin):
+            each.train_on_batch(x, y)
+    elif next_call == "save":
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert same_bits(values(loaded.optimizer.variables), values(twin.optimizer.variables))
+    if next_call != "save":
+        model.make_train_function()
+        assert same_bits(values(model.optimizer.variables), values(twin.optimizer.variables))
+    assert same_bits(values(model.weights), values(twin.weights))
+
+
+def test_an_optimizer_that_had_its_slots_has_them_again_after_fit():
+    model = compiled(mlp(), "adam")
+    model.fit(*vectors(8), verbose=0)
+    shapes = [tuple(np.shape(v)) for v in values(model.optimizer.variables)]
+    dropped(model, layerwise.BlockCoordinate(state="drop"))
+    assert [tuple(np.shape(v)) for v in values(model.optimizer.variables)] == shapes
+
+
+def test_another_partition_after_a_released_fit():
+    model = compiled(mlp(), "adam")
+    dropped(model, built(model, layerwise.BlockCoordinate(state="drop")))
+    schedule = layerwise.BlockCoordinate(blocks=2, state="drop")
+    dropped(model, schedule)
+    model.make_train_function()
+    twin = compiled(mlp(), "adam")
+    twin.optimizer.build(twin.trainable_variables)
+    shapes = [tuple(np.shape(v)) for v in values(twin.optimizer.variables)]
+    assert [tuple(np.shape(v)) for v in values(model.optimizer.variables)] == shapes
