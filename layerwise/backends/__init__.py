@@ -10,7 +10,7 @@ import importlib
 
 import keras
 
-from layerwise.backends import internals
+from layerwise.backends import clocked, internals
 from layerwise.backends.spec import Move, StepSpec
 
 _names = ("tensorflow", "jax", "torch")
@@ -22,4 +22,4 @@ if keras.backend.backend() not in _names:
 backend = importlib.import_module(f"layerwise.backends.{keras.backend.backend()}")
 internals.check(backend.USED)
 
-__all__ = ["Move", "StepSpec", "backend", "internals"]
+__all__ = ["Move", "StepSpec", "backend", "clocked", "internals"]

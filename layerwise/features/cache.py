@@ -69,7 +69,7 @@ class FeatureCache(Substitution):
             self._programs = {
                 start: _program(block_model, start, level) for start in {0, level - 1}
             }
-            self._called = set()
+            self._called: set[int] = set()
             self._stored = Level(self._folder)
             self._needed = {i for block in block_model.blocks[level:] for i in block.model_inputs}
             self._dtype = block_model.blocks[level - 1].model.output.dtype
@@ -78,9 +78,10 @@ class FeatureCache(Substitution):
         """A batch as the stage's step takes it: with `Features` in place of x."""
         x, *rest = data if isinstance(data, (tuple, list)) else (data,)
         keys = keys_of(x)
-        found = self._stored.read(keys)
+        stored: Any = self._stored
+        found = stored.read(keys)
         if found is None:
-            found = self._compute(keys, x)
+            found = self._compute(stored, keys, x)
         inputs = [None] * len(self._block_model.model.inputs)
         if self._needed:
             every = self._inputs(x)
@@ -98,7 +99,7 @@ class FeatureCache(Substitution):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _compute(self, keys, x):
+    def _compute(self, stored, keys, x):
         given, start = None, 0
         if self._previous is not None:
             given = self._previous.read(keys)
@@ -111,8 +112,8 @@ class FeatureCache(Substitution):
         if start not in self._called:
             self._called.add(start)
             self._compiled(time.perf_counter() - began)
-        self._stored.write(keys, found)
-        if self._previous is not None and len(self._stored) >= len(self._previous):
+        stored.write(keys, found)
+        if self._previous is not None and len(stored) >= len(self._previous):
             self._drop("_previous")
         return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, clocked, internals
 from layerwise.optimizers.slots import MEMORY, Memory, Slots, build_released, like
 
 
@@ -31,7 +31,7 @@ class _BlockGroup:
 
     def update(self, optimizer, rule, gradients, variables, learning_rate):
         products = None if self.product is None else (self.product, self.stock_product)
-        internals.update_with_count(
+        clocked.update_with_count(
             optimizer, rule, gradients, variables, learning_rate, self.count, products, self.factor
         )
         self.count.assign_add(1)
@@ -51,7 +51,7 @@ class _HeadGroup:
         self.optimizer.build(head.trainable_variables)
 
     def update(self, optimizer, rule, gradients, variables, learning_rate):
-        internals.update_step(self.optimizer, gradients, variables, learning_rate)
+        clocked.update_step(self.optimizer, gradients, variables, learning_rate)
 
     @property
     def variables(self):
@@ -128,7 +128,7 @@ class BlockOptimizer:
         """
         for group in self._groups:
             group.factor = group.rate if rated else None
-        with internals.clocked(self.rule, self._class, self._members, counts_batch):
+        with clocked.clocked(self.rule, self._class, self._members, counts_batch):
             (self.rule if unscaled else self.optimizer).apply(gradients, variables)
 
     def _members(self, variables):
@@ -173,7 +173,7 @@ class BlockOptimizer:
 
     def own_variables(self) -> list:
         """All state that is not the user's optimizer's: what a checkpoint must hold besides."""
-        groups = [*self._groups, *self._head_groups.values()]
+        groups: list[Any] = [*self._groups, *self._head_groups.values()]
         return [v for group in groups for v in group.variables]
 
     def head_variables(self) -> list:

@@ -91,8 +91,8 @@ class Slots:
         names = {id(slot): name for slots in self.by_block for slot, name in slots}
         for i, variable in enumerate(optimizer.variables):
             if id(variable) in self.released:
-                initial = self._initial(variable, names[id(variable)])
-                store[str(i)] = np.full(*initial, "float32")
+                shape, number = self._initial(variable, names[id(variable)])
+                store[str(i)] = np.full(shape, number, dtype="float32")
             else:
                 store[str(i)] = backend.to_numpy(variable)
 

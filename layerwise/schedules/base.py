@@ -2,7 +2,6 @@
 
 import abc
 import collections
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,13 @@ import pandas as pd
 
 from layerwise.backends import backend, internals
 from layerwise.blocks import Blocks
+from layerwise.schedules.config import Configurable, plain
 from layerwise.schedules.rates import Rates
 from layerwise.steps import Look, Update
 from layerwise.training import BlockModel, Progress, Session, checks, leave
 
 
-class Schedule(keras.callbacks.Callback, abc.ABC):
+class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
     """Decides which blocks of a model move at each step of a stock `fit`.
 
     A new schedule writes one method, `updates`, and is passed to `fit` as a callback. All else (programs, step counts,
@@ -64,7 +64,7 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
             raise ValueError(f"state must be 'keep', 'reset' or 'drop', got {state!r}.")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}.")
-        self.by = blocks if isinstance(blocks, Blocks) else _plain(blocks)
+        self.by = blocks if isinstance(blocks, Blocks) else plain(blocks)
         self.state, self.head, self.seed = state, head, seed
         self.rates = None if rates is None else dict(Rates(rates).by_block)
         self._block_model: Any = None
@@ -242,39 +242,6 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
             self._progress = Progress(self._progress.model, self._block_model)
             self._block_model.restart(self._progress, self.seed)
 
-    # --- the schedule as its config
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments.
-
-        Raises:
-            TypeError: One is not kept as an attribute of its name, so that schedules that differ would look the same.
-        """
-        values = {}
-        for name in _parameters(type(self)):
-            attribute = "by" if name == "blocks" else name
-            if not hasattr(self, attribute):
-                raise TypeError(
-                    f"{type(self).__name__} takes the argument {name!r} and has no attribute of that name, so its config "
-                    f"cannot tell one {name} from another. Write self.{name} = {name} in __init__."
-                )
-            values[name] = _plain(getattr(self, attribute))
-        return values
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as `from_config` takes them."""
-        return {name: _serialized(value) for name, value in self.arguments().items()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Schedule":
-        """The schedule that a config describes."""
-        return cls(**{name: _deserialized(value) for name, value in config.items()})
-
-    def __repr__(self) -> str:
-        defaults = {name: p.default for name, p in _parameters(type(self)).items()}
-        given = {n: v for n, v in self.arguments().items() if not _equal(v, _plain(defaults[n]))}
-        return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in given.items())})"
-
     # --- what Keras calls
 
     def set_model(self, model: keras.Model) -> None:
@@ -331,45 +298,3 @@ class Schedule(keras.callbacks.Callback, abc.ABC):
                 "The schedule has not met a model yet: pass it to fit(callbacks=[...]) first."
             )
         return met
-
-
-def _parameters(cls):
-    """The parameters of a class's constructor; those behind `**arguments` are the next class's."""
-    found = {}
-    for owner in cls.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        parameters = list(inspect.signature(owner.__init__).parameters.values())[1:]
-        kinds = {p.kind for p in parameters}
-        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        found = {p.name: p for p in named} | found
-        if inspect.Parameter.VAR_KEYWORD not in kinds or owner is Schedule:
-            return found
-    return found
-
-
-def _plain(value):
-    """Lists, copied, of what may be tuples or the user's own lists; layer names for Blocks."""
-    if isinstance(value, Blocks):
-        return [[layer.name for layer in block.layers] for block in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _equal(left, right):
-    return type(left) is type(right) and left == right
-
-
-def _serialized(value):
-    if isinstance(value, dict):
-        return {"by_block": [[key, _serialized(item)] for key, item in value.items()]}
-    return keras.saving.serialize_keras_object(value) if callable(value) else value
-
-
-def _deserialized(value):
-    if isinstance(value, dict) and "by_block" in value:
-        return {key: _deserialized(item) for key, item in value["by_block"]}
-    if isinstance(value, dict) and "class_name" in value:
-        return keras.saving.deserialize_keras_object(value)
-    return value

@@ -85,7 +85,7 @@ class GreedyLayerwise(Schedule):
                 f"finetune_epochs must be an int of at least 0, got {finetune_epochs!r}."
             )
         self.epochs_per_block, self.finetune_epochs = epochs_per_block, finetune_epochs
-        self._ends = None
+        self._ends: list[int] = []
 
     def fit(
         self,

@@ -73,7 +73,9 @@ class Batches:
 
     def substitute(self, data: Any) -> Any:
         """A batch as the steps take it."""
-        return self._substitution.substitute(data) if self.substitutes else data
+        if self._substitution is None or not self._substitution.active:
+            return data
+        return self._substitution.substitute(data)
 
     def looks(self) -> bool:
         """Whether the schedule wants to look at the next batch."""

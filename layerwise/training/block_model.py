@@ -39,7 +39,7 @@ class BlockModel:
     ):
         self.model, self.blocks, self._head, self._seed = model, blocks, head, seed
         self.heads = {} if head is None else self._build_heads(seed)
-        self.optimizer = None
+        self.optimizer: Any = None
         if blocks:
             self.optimizer = BlockOptimizer(model, blocks, self.heads, released)
         self.programs = Programs(model, self.spec)

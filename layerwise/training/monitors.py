@@ -14,7 +14,8 @@ class Monitors:
     """
 
     def __init__(self, callbacks: Any, end_epoch: Any):
-        self._callbacks, self._stage = callbacks, None
+        self._callbacks = callbacks
+        self._stage: tuple | None = None
         monitored = callbacks.callbacks if callbacks is not None else []
         self._best = {
             id(c): c.best for c in monitored if isinstance(c, keras.callbacks.ModelCheckpoint)

@@ -26,7 +26,8 @@ class Progress:
     def __init__(self, model: Any, block_model: Any):
         self.model = model
         self.paths = {id(v): v.path for block in block_model.blocks for v in block.variables}
-        self.position, self.history, self.memory = Position(), History(), {}
+        self.position, self.history = Position(), History()
+        self.memory: dict[str, Any] = {}
         self.averages = MovingAverages(block_model.blocks if block_model.heads else ())
         self.compile_seconds = 0.0
         self.heads: list | None = None
