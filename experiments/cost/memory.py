@@ -19,7 +19,7 @@ from experiments.cost.part import Part
 from experiments.cost.settings import Settings
 from experiments.cost.settings import settings as settings_of
 from experiments.harness import figures
-from experiments.harness.devices import device_peak, reset_device_peak
+from experiments.harness.devices import device_peak, require, reset_device_peak
 from experiments.harness.networks import Network
 from experiments.harness.timing import Planned, Training
 
@@ -205,7 +205,8 @@ def _resident(name):
 
 def _in_a_process(settings, network, variant):
     command = [sys.executable, "-m", "experiments.cost.memory"]
-    command += [settings.scale, settings.device, network.name, variant]
+    dtype = keras.config.dtype_policy().name
+    command += [settings.scale, settings.device, dtype, network.name, variant]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -215,6 +216,8 @@ def _in_a_process(settings, network, variant):
 PART = Part("memory", measure, {"memory": figure, "activations": activations_figure}, answer)
 
 if __name__ == "__main__":
-    _scale, _device, _name, _variant = sys.argv[1:]
+    _scale, _device, _dtype, _name, _variant = sys.argv[1:]
+    require(_device)
+    keras.config.set_dtype_policy(_dtype)
     _networks = {network.name: network for network in settings_of(_scale, _device).memory}
     print(json.dumps(of_network(_networks[_name], _variant)))

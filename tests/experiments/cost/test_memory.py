@@ -1,3 +1,6 @@
+import dataclasses
+import subprocess
+
 import keras
 import pytest
 
@@ -28,6 +31,20 @@ def test_saved_activations_are_the_inputs_of_what_is_differentiated():
     assert saved[0] > saved[1] > saved[2]
     activation = 256 * 64 * 4
     assert saved[0] - saved[1] == activation
+
+
+def test_the_process_of_a_variant_measures_the_same_data_type(monkeypatch):
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="[]")
+
+    monkeypatch.setattr(memory.subprocess, "run", run)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    memory.measure(dataclasses.replace(tiny.SETTINGS, memory=(tiny.TWO,), networks=()))
+    ends = [["quick", "cpu", "mixed_bfloat16", "dense", variant] for variant in memory.VARIANTS]
+    assert [command[-5:] for command in commands] == ends
 
 
 def test_figures_and_answer(found, tmp_path):
