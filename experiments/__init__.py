@@ -1,4 +1,8 @@
-"""Experiments: one module a question. They define, `layerwise` does the work."""
+"""Experiments: one module a question. They define, `layerwise` does the work.
+
+A new one is a module that exposes an `EXPERIMENT`, and a line in `MODULES` of `harness/command.py`; what two of them
+share lies in `harness/`.
+"""
 
 import logging
 import os

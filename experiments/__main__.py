@@ -1,6 +1,6 @@
 """python -m experiments list | run NAME | plot [NAME] | table [NAME]."""
 
-from experiments.command import main
+from experiments.harness.command import main
 
 if __name__ == "__main__":
     main()

@@ -5,11 +5,12 @@
 
 import functools
 import sys
+from collections.abc import Callable, Sequence
 
 import keras
 
 import layerwise
-from experiments import models
+from experiments.harness import comparisons, models
 
 ORDERS = ("cyclic", "reverse", "shuffled", "random")
 VISITS = {
@@ -30,7 +31,7 @@ SCALES = {
 }
 
 
-def schedules(scale, epochs):
+def schedules(scale: str, epochs: int) -> dict[str, Callable[[], layerwise.Schedule]]:
     """`{name: () -> schedule}` of a scale, the baseline first."""
     everything = {"simultaneous": layerwise.Simultaneous}
     for order in ORDERS:
@@ -46,7 +47,7 @@ def schedules(scale, epochs):
     return {name: everything[name] for name in names}
 
 
-def define(scale, shape, n_classes, epochs=None):
+def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
     """The arguments of `layerwise.compare`; `epochs` in place of the scale's."""
     settings = SCALES[scale] | {"epochs": epochs or 24}
     images = len(shape) == 3
@@ -62,7 +63,11 @@ def define(scale, shape, n_classes, epochs=None):
     }
 
 
+EXPERIMENT = comparisons.experiment(
+    "How fast does each schedule reach the same accuracy, and how well does it generalize?", define
+)
+
 if __name__ == "__main__":
-    from experiments.command import main
+    from experiments.harness.command import main
 
     main(["run", "convergence", *sys.argv[1:]])

@@ -20,7 +20,7 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader ||
 }
 for backend in jax torch; do
     KERAS_BACKEND=$backend "$python" -c '
-from experiments.cost import devices
+from experiments.harness import devices
 devices.require("gpu")
 print(devices.device_name())' || exit 1
 done

@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.command import main
+from experiments.harness.command import main
 
 if __name__ == "__main__":
     main(["run", "cost", *sys.argv[1:]])

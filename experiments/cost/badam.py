@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 
 DEFAULT_VISIT = 50  # steps, where its users say nothing else
 
@@ -29,7 +30,7 @@ class Badam:
         ImportError: badam is not installed.
     """
 
-    def __init__(self, widths, batch_size, steps, every):
+    def __init__(self, widths: Sequence[int], batch_size: int, steps: int, every: int):
         import torch
 
         with warnings.catch_warnings():
@@ -73,12 +74,12 @@ class Badam:
         self.optimizer.global_step = -1  # it counts from 0: the first visit would be a step short
         self.wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
-    def step(self, x, y):
+    def step(self, x, y) -> None:
         """Moves the block whose turn it is."""
         self.loss(self.network(x), y).backward()
         self.optimizer.step()
 
-    def epoch(self):
+    def epoch(self) -> float:
         """Seconds per step of one pass over the batches, which are on the device; the first step is not timed."""
         with contextlib.redirect_stdout(io.StringIO()):  # it prints every switch
             for step, (x, y) in enumerate(self.batches):
@@ -106,7 +107,7 @@ class Process:
         self.process.stdin.close()
         self.process.wait()
 
-    def epoch(self):
+    def epoch(self) -> float:
         """As `Badam.epoch`."""
         print(file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()

@@ -1,17 +1,26 @@
 """baselines: a step of block-coordinate Adam, ours and by other people's ways, on the same visits."""
 
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import pandas as pd
 
 import layerwise
 from experiments.cost import badam
+from experiments.cost.part import Part
 from experiments.cost.recompile import Recompiling
-from experiments.cost.timing import Training, summary
+from experiments.cost.settings import Settings
+from experiments.harness import figures, markdown
+from experiments.harness.timing import Training, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows of seconds per step for each length of a visit, and their ratio to ours in the same repetition.
 
     A masked gradient costs the same whatever the visits are: it is measured with the shortest ones.
@@ -19,7 +28,7 @@ def measure(settings):
     return [row for every in settings.visits for row in of_visits(settings, every)]
 
 
-def of_visits(settings, every):
+def of_visits(settings: Settings, every: int) -> list[dict]:
     """Rows of one length of a visit: repetitions interleaved, each a sweep over all blocks."""
     network = settings.baseline
     blocks = layerwise.partition(network.build(), network.blocks)
@@ -31,7 +40,7 @@ def of_visits(settings, every):
         ways = {"layerwise": lambda: training.epochs(schedule)[0], "badam (torch)": published.epoch}
         if every == min(settings.visits):
             masked = Training(network, steps=training.steps)
-            _mask_gradients(masked.model, blocks, every)
+            mask_gradients(masked.model, blocks, every)
             ways["gradient of all layers, masked"] = lambda: masked.epochs()[0]
         for way in ways.values():
             way()  # compiles
@@ -52,7 +61,7 @@ def of_visits(settings, every):
     ]
 
 
-def _mask_gradients(model, blocks, every):
+def mask_gradients(model: keras.Model, blocks: layerwise.Blocks, every: int) -> None:
     """All gradients are computed, and those of blocks without a turn are multiplied by zero."""
     optimizer = model.optimizer
     stock = optimizer.apply
@@ -65,6 +74,43 @@ def _mask_gradients(model, blocks, every):
         return stock(gradients, variables)
 
     optimizer.apply = apply
+
+
+def figure(table: pd.DataFrame) -> "Figure":
+    """Seconds per step of block-coordinate Adam by different ways."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    here = table[table["quantity"] == "step"]
+    visits, backends = sorted(here["every"].unique()), figures.backends_of(table)
+    colors = figures.colors()
+    drawn, axes = figures.subplots(len(visits), len(backends), 2.9, 1.7, sharex=True, sharey="row")
+    for row, every in enumerate(visits):
+        for ax, backend in zip(axes[row], backends, strict=True):
+            rows = here.query("backend == @backend and every == @every")
+            if rows.empty:
+                ax.set_visible(False)
+                continue
+            figures.dots(ax, rows["variant"], rows, colors[backend], "s")
+            ours = rows[rows["variant"] == "layerwise"]["value"].iloc[0]
+            ax.axvline(ours * 1e3, **figures.LIMIT)
+            steps = "step" if every == 1 else "steps"
+            ax.set(title=f"{backend}: visits of {every:g} {steps}", xscale="log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+    figures.label_edges(axes, "ms per step", "")
+    network, blocks = here["network"].iloc[0], int(here["n_blocks"].iloc[0])
+    drawn.suptitle(
+        f"Block-coordinate Adam on {blocks} blocks ({network}) by different ways (median, quartiles); dashed: layerwise"
+    )
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Each other way over ours, by the length of a visit."""
+    ratios = rows[rows["quantity"].eq("step over layerwise") & rows["variant"].ne("layerwise")]
+    for _, row in ratios.iterrows():
+        yield f"step of {row['variant']} / ours, visits of {row['every']:g}", markdown.median(row)
 
 
 def _recompiled(training, blocks, every):
@@ -84,3 +130,6 @@ def _recompiled(training, blocks, every):
         found.append((time.perf_counter() - start) / every)
     way.undo()
     return np.array(found)
+
+
+PART = Part("baselines", measure, {"baselines": figure}, answer)

@@ -1,16 +1,25 @@
 """greedy: a greedy run with and without cached features, over a simultaneous run of one stage's epochs."""
 
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 import layerwise
-from experiments.cost.timing import Training, summary
+from experiments.cost.part import Part
+from experiments.cost.settings import Settings
+from experiments.harness import figures, markdown
+from experiments.harness.timing import Training, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CACHES = {"no cache": None, "cached in memory": "memory", "cached on disk": "disk"}
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows of the network of equal blocks: seconds of whole runs, less those of calls that compiled."""
     training, epochs = Training(settings.greedy), settings.stage_epochs
     schedules = {
@@ -40,6 +49,35 @@ def measure(settings):
     ]
 
 
+def figure(table: pd.DataFrame) -> "Figure":
+    """Seconds of a greedy run over those of a simultaneous run with one stage's epochs."""
+    here = _ratios(table)
+    blocks, backends = int(here["n_blocks"].iloc[0]), figures.backends_of(table)
+    drawn, axes = figures.subplots(1, len(backends), 2.8, 1.6, sharex=True, sharey=True)
+    for ax, backend in zip(axes[0], backends, strict=True):
+        rows = here[here["backend"] == backend]
+        figures.dots(ax, rows["variant"], rows, figures.colors()[backend], "ratio")
+        ax.axvline(1, **figures.LIMIT)
+        ax.set(title=backend, xlabel="run / simultaneous run")
+    drawn.suptitle(
+        f"Greedy, {blocks} equal blocks, over a simultaneous run with the epochs of one stage (dashed: as long)"
+    )
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The same ratios, by cache."""
+    for _, row in _ratios(rows).iterrows():
+        name = f"greedy run / simultaneous run of a stage's epochs, {row['variant']}"
+        yield name, markdown.median(row)
+
+
+def _ratios(rows):
+    return rows[
+        rows["quantity"].eq("run over a simultaneous run") & rows["variant"].ne("simultaneous")
+    ]
+
+
 def _simultaneous(training, epochs):
     start = time.perf_counter()
     training.epochs(epochs=epochs)
@@ -60,3 +98,6 @@ def _greedy(training, schedule, epochs, cache):
         verbose=0,
     )
     return time.perf_counter() - start - schedule.compile_seconds
+
+
+PART = Part("greedy", measure, {"greedy": figure}, answer)

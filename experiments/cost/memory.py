@@ -3,36 +3,45 @@
 import ctypes
 import gc
 import json
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import pandas as pd
 
 import layerwise
-from experiments.cost.devices import device_peak, reset_device_peak
+from experiments.cost.part import Part
+from experiments.cost.settings import Settings
 from experiments.cost.settings import settings as settings_of
-from experiments.cost.timing import Planned, Training
+from experiments.harness import figures
+from experiments.harness.devices import device_peak, require, reset_device_peak
+from experiments.harness.networks import Network
+from experiments.harness.timing import Planned, Training
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VARIANTS = ("simultaneous", "keep", "reset", "drop")
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows of every network: bytes by state, and on torch the bytes saved for the backward pass by block."""
     rows = []
     for network in settings.memory:
         for variant in VARIANTS:
-            rows += _in_a_process(network, variant)
+            rows += _in_a_process(settings, network, variant)
     if keras.backend.backend() == "torch":
         for network in settings.networks:
             rows += saved_activations(network)
     return rows
 
 
-def of_network(network, variant):
+def of_network(network: Network, variant: str) -> list[dict]:
     """Rows of this process: bytes of optimizer slots held after the first step, and peaks of the steps after it.
 
     The block that moves is the largest. Before and in the first step all slots are there: Keras' optimizers make them at
@@ -64,7 +73,7 @@ def of_network(network, variant):
     ]
 
 
-def saved_activations(network):
+def saved_activations(network: Network) -> list[dict]:
     """Rows of one network on torch: bytes that autograd keeps for the backward pass of each block's step."""
     import torch
 
@@ -94,6 +103,82 @@ def saved_activations(network):
     ]
 
 
+def figure(table: pd.DataFrame) -> "Figure":
+    """Optimizer state after the first step, and the peak of the process in the steps after it."""
+    import seaborn as sns
+
+    quantities = [
+        ("optimizer state", "MiB of optimizer state held"),
+        ("peak resident memory", "MiB added to the process, peak after the first step"),
+        ("peak device memory", "MiB, peak on the device"),
+    ]
+    states = table[table["variant"].notna()]
+    kinds = [(q, text) for q, text in quantities if states["quantity"].eq(q).any()]
+    networks = states["network"].unique()
+    drawn, axes = figures.subplots(len(networks), len(kinds), 4, 1.7)
+    for row, network in enumerate(networks):
+        here = states[states["network"] == network]
+        largest = 2 * here[here["quantity"] == "largest block"]["value"].max() / 2**20
+        for ax, (quantity, text) in zip(axes[row], kinds, strict=True):
+            sns.barplot(
+                here[here["quantity"] == quantity].assign(MiB=lambda f: f["value"] / 2**20),
+                y="variant",
+                x="MiB",
+                hue="backend",
+                hue_order=figures.backends_of(table),
+                palette=figures.colors(),
+                ax=ax,
+                legend=row == 0 and quantity == kinds[0][0],
+            )
+            if quantity == "optimizer state":
+                ax.axvline(largest, **figures.LIMIT)
+            ax.set(xlabel=text, ylabel="", title=network)
+    if axes[0, 0].get_legend():
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        axes[0, 0].get_legend().remove()
+        drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    drawn.suptitle(
+        "Memory with Adam while the largest block moves, by what becomes of the state (dashed: twice that block's bytes)"
+    )
+    return drawn
+
+
+def activations_figure(table: pd.DataFrame) -> "Figure | None":
+    """Bytes that torch keeps for the backward pass of each block's step."""
+    table = table[table["quantity"] == "saved activations"]
+    if table.empty:
+        return None
+    networks, color = table["network"].unique(), figures.colors()["torch"]
+    drawn, axes = figures.subplots(1, len(networks), 2.8, 2.4)
+    for ax, network in zip(axes[0], networks, strict=True):
+        here = table[table["network"] == network]
+        blocks = here[here["block"].str.isdigit()]
+        ax.plot(blocks["block"].astype(int), blocks["value"] / 2**20, "o-", color=color)
+        everything = here[here["block"] == "simultaneous"]["value"].iloc[0]
+        ax.axhline(everything / 2**20, **figures.LIMIT)
+        ax.set(
+            xlabel="block that moves (0 is at the input)",
+            ylabel="MiB",
+            title=network,
+            ylim=(0, None),
+        )
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    drawn.suptitle("torch: activations saved for the backward pass; dashed: when all blocks move")
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Optimizer state over the weights of the largest block, with and without what resting blocks hold."""
+    states = rows[
+        rows["quantity"].isin(["optimizer state", "largest block"])
+        & rows["variant"].isin(["simultaneous", "drop"])
+    ]
+    for (network, variant), group in states.groupby(["network", "variant"], sort=False):
+        held = group.set_index("quantity")["value"]
+        ratio = held["optimizer state"] / held["largest block"]
+        yield f"optimizer state / largest block, {network}, {variant}", f"{ratio:.3g}"
+
+
 class _AfterFirstStep(keras.callbacks.Callback):
     """Bytes of optimizer state, and peaks of the steps after the first one. At the end of fit all state is back."""
 
@@ -105,9 +190,8 @@ class _AfterFirstStep(keras.callbacks.Callback):
         if batch == 0:
             self.optimizer_state = self.schedule.optimizer_state_bytes()
             gc.collect()
-            ctypes.CDLL(None).malloc_trim(
-                0
-            )  # what was freed goes back to the system: malloc_trim(3)
+            # What was freed goes back to the system: malloc_trim(3).
+            ctypes.CDLL(None).malloc_trim(0)
             reset_device_peak()
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins at VmRSS: proc(5)
         self.resident, self.device = _resident("VmHWM"), device_peak()
@@ -119,24 +203,21 @@ def _resident(name):
     return int(re.search(rf"{name}:\s*(\d+) kB", status)[1]) * 1024
 
 
-def _in_a_process(network, variant):
-    scale, device = os.environ["LAYERWISE_COST_SCALE"], os.environ["LAYERWISE_COST_DEVICE"]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cost.memory",
-        scale,
-        device,
-        network.name,
-        variant,
-    ]
+def _in_a_process(settings, network, variant):
+    command = [sys.executable, "-m", "experiments.cost.memory"]
+    dtype = keras.config.dtype_policy().name
+    command += [settings.scale, settings.device, dtype, network.name, variant]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+PART = Part("memory", measure, {"memory": figure, "activations": activations_figure}, answer)
+
 if __name__ == "__main__":
-    _scale, _device, _name, _variant = sys.argv[1:]
+    _scale, _device, _dtype, _name, _variant = sys.argv[1:]
+    require(_device)
+    keras.config.set_dtype_policy(_dtype)
     _networks = {network.name: network for network in settings_of(_scale, _device).memory}
     print(json.dumps(of_network(_networks[_name], _variant)))

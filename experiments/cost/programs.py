@@ -2,16 +2,26 @@
 
 import functools
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 import layerwise
-from experiments.cost.networks import Network
-from experiments.cost.timing import Training, summary
+from experiments.cost.part import Part
+from experiments.cost.settings import Settings
+from experiments.harness import figures
+from experiments.harness.networks import Network
+from experiments.harness.timing import Training, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NETWORK = "dense 64"
 ENOUGH = 60  # seconds after which a number of blocks is not measured again
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows for each number of blocks: one simultaneous step, and a first sweep over the blocks."""
     _simultaneous(_training(settings, 2))  # what a framework does once
     rows = []
@@ -39,6 +49,55 @@ def measure(settings):
     return rows
 
 
+def figure(table: pd.DataFrame) -> "Figure | None":
+    """Programs and compile seconds against the number of blocks; torch compiles nothing."""
+    import seaborn as sns
+
+    table = table[table["backend"] != "torch"]
+    if table.empty:
+        return None
+    drawn, axes = figures.subplots(1, 2, 4.2, 3)
+    networks = ", ".join(table["network"].unique())
+    for ax, quantity in zip(axes[0], ("programs", "compile"), strict=True):
+        here = table[table["quantity"].eq(quantity) & table["value"].gt(0)]
+        sns.lineplot(
+            here,
+            x="n_blocks",
+            y="value",
+            hue="backend",
+            style="variant",
+            hue_order=figures.backends_of(table),
+            palette=figures.colors(),
+            size="backend",
+            sizes={"tensorflow": 4, "jax": 1.5},  # their lines may lie on each other
+            markers=True,
+            ax=ax,
+            legend=quantity == "compile",
+        )
+        ax.set(xscale="log", yscale="log", xlabel=f"blocks ({networks})")
+        ticks = sorted(here["n_blocks"].unique())
+        ax.set_xticks(ticks, ticks)
+        ax.minorticks_off()
+        ax.yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].set_ylabel("compiled programs")
+    axes[0, 1].set_ylabel("seconds in calls that compile")
+    sns.move_legend(axes[0, 1], "upper left", bbox_to_anchor=(1, 1), frameon=False)
+    drawn.suptitle("First sweep over all blocks")
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Compile seconds of a sweep over the most blocks; torch compiles none."""
+    most = rows["n_blocks"].max()
+    found = rows[rows["n_blocks"] == most].pivot(
+        index="variant", columns="quantity", values="value"
+    )
+    ratios = found["compile"] / found.loc["simultaneous", "compile"]
+    for variant in found.index[found["programs"] > 1]:
+        name = f"compiling a sweep of {most} blocks / a simultaneous step, {variant}"
+        yield name, f"{ratios[variant]:.3g}"
+
+
 def _training(settings, n):
     return Training(Network(NETWORK, lambda: settings.many(n), batch_size=32, steps=n))
 
@@ -55,3 +114,6 @@ def _sweep(training, limit):
     schedule = layerwise.BlockCoordinate(max_programs=limit)
     training.epochs(schedule)
     return len(schedule.traces), schedule.compile_seconds
+
+
+PART = Part("programs", measure, {"programs": figure}, answer)

@@ -2,6 +2,9 @@
 
 import keras
 
+import layerwise
+from experiments.harness.timing import Training
+
 
 class Recompiling:
     """Moves one block of a training's model at a time by `trainable` and `compile`.
@@ -11,12 +14,12 @@ class Recompiling:
         blocks: The `Blocks` of its model.
     """
 
-    def __init__(self, training, blocks):
+    def __init__(self, training: Training, blocks: layerwise.Blocks):
         self.training, self.blocks = training, blocks
         self.optimizer = type(training.model.optimizer)
         self.config = training.model.optimizer.get_config()
 
-    def switch(self, index):
+    def switch(self, index: int) -> None:
         """Only block `index` is trainable, and the model is compiled with a new optimizer."""
         model = self.training.model
         for block in self.blocks:
@@ -24,7 +27,7 @@ class Recompiling:
                 layer.trainable = block.index == index
         self._compile(model)
 
-    def undo(self):
+    def undo(self) -> None:
         """All blocks are trainable again."""
         for block in self.blocks:
             for layer in block.layers:

@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+
+import keras
 
 from experiments.cost import badam
-from experiments.cost.networks import Network, convnet, dense, resnet50, transformer
+from experiments.harness.networks import Network, convnet, dense, resnet50, transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +15,8 @@ class Settings:
     """The networks and numbers of one scale on one kind of device.
 
     Attributes:
+        scale: "quick" or "full".
+        device: "cpu" or "gpu".
         networks: Networks whose steps are measured.
         repetitions: Interleaved repetitions of each measurement.
         many: Builds the network of many blocks from their number.
@@ -25,22 +30,24 @@ class Settings:
         visits: Lengths of a visit there, in steps.
     """
 
-    networks: tuple
+    scale: str
+    device: str
+    networks: tuple[Network, ...]
     repetitions: int
-    many: object
-    counts: tuple
-    shared_counts: tuple
-    memory: tuple
+    many: Callable[[int], keras.Model]
+    counts: tuple[int, ...]
+    shared_counts: tuple[int, ...]
+    memory: tuple[Network, ...]
     greedy: Network
     stage_epochs: int
     baseline: Network
-    visits: tuple
+    visits: tuple[int, ...]
     max_programs: int = 16
 
 
-def settings(scale, device):
+def settings(scale: str, device: str) -> Settings:
     """The `Settings` of a scale ("quick" or "full") on a device ("cpu" or "gpu")."""
-    return {"cpu": _cpu, "gpu": _gpu}[device](scale == "full")
+    return {"cpu": _cpu, "gpu": _gpu}[device](scale)
 
 
 def _equal_blocks(width, batch_size, steps):
@@ -53,7 +60,8 @@ def _equal_blocks(width, batch_size, steps):
     return Network(f"dense {width}", build, batch_size, steps, blocks=6)
 
 
-def _cpu(full):
+def _cpu(scale):
+    full = scale == "full"
     equal = Network("dense", functools.partial(dense, 20, 512), batch_size=128, steps=20)
     small = (
         Network("convnet", convnet, batch_size=16, steps=6),
@@ -62,6 +70,8 @@ def _cpu(full):
     wide = Network("dense 1024", functools.partial(dense, 20, 1024), batch_size=32, steps=2)
     resnet = Network("ResNet50", resnet50, batch_size=4, steps=2)
     return Settings(
+        scale=scale,
+        device="cpu",
         networks=(equal, *small),
         repetitions=5 if full else 3,
         many=functools.partial(dense, width=64),
@@ -75,7 +85,9 @@ def _cpu(full):
     )
 
 
-def _gpu(full):
+def _gpu(scale):
+    full = scale == "full"
+
     def stack(width, batch_size):
         build = functools.partial(dense, 20, width, inputs=512)
         return Network(f"dense {width}", build, batch_size, steps=20)
@@ -100,6 +112,8 @@ def _gpu(full):
     )
     resnet = Network("ResNet50", resnet50, batch_size=64, steps=2)
     return Settings(
+        scale=scale,
+        device="gpu",
         networks=networks,
         repetitions=7 if full else 3,
         many=functools.partial(dense, width=64),

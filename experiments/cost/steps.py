@@ -1,21 +1,32 @@
 """steps: the step of each block, and of a new block at each step, over the simultaneous step in the same run."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pandas as pd
 
 import layerwise
-from experiments.cost.timing import Planned, Training, summary
+from experiments.cost.part import Part, one
+from experiments.cost.settings import Settings
+from experiments.harness import figures, markdown
+from experiments.harness.networks import Network
+from experiments.harness.timing import Planned, Training, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHUNK = 2  # epochs between two looks at the simultaneous step, so that both see the same machine
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows for every network."""
     return [
         row for network in settings.networks for row in of_network(network, settings.repetitions)
     ]
 
 
-def of_network(network, repetitions):
+def of_network(network: Network, repetitions: int) -> list[dict]:
     """Rows of one network: seconds and ratios of each block, their mean, and the switching; the counted FLOPs."""
     training = Training(network)
     n = training.n_blocks
@@ -56,6 +67,49 @@ def of_network(network, repetitions):
     ]
 
 
+def figure(table: pd.DataFrame) -> "Figure":
+    """The step of each block over the simultaneous step, beside the counted FLOPs."""
+    ratios = table[table["quantity"].isin(["step ratio", "FLOP ratio"])]
+    names = [name for name, _ in ratios.groupby("network", sort=False)]
+    backends, colors = figures.backends_of(table), figures.colors()
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    drawn, axes = figures.subplots(len(names), len(backends), 2.5, 1.9, sharey=True)
+    for row, network in enumerate(names):
+        for column, backend in enumerate(backends):
+            ax = axes[row, column]
+            here = ratios.query("network == @network and backend == @backend")
+            blocks = here[here["block"].str.isdigit() & here["quantity"].eq("step ratio")]
+            limits = here[here["block"].str.isdigit() & here["quantity"].eq("FLOP ratio")]
+            if blocks.empty:
+                ax.set_visible(False)
+                continue
+            ax.plot(limits["block"].astype(int), limits["value"], **figures.LIMIT)
+            figures.points(ax, blocks["block"].astype(int), blocks, colors[backend])
+            ax.axhline(1, color="0.6", linewidth=0.8)
+            mean = here[here["block"] == "mean"].set_index("quantity")["value"]
+            text = f"mean {mean['step ratio']:.2f}; FLOPs {mean['FLOP ratio']:.2f}"
+            ax.text(0.03, 0.05, text, transform=ax.transAxes, fontsize=8, bbox=box)
+            ax.set_title(f"{backend}: {network}")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set_ylim(bottom=0)
+    figures.label_edges(axes, "block (0 is at the input)", "step / simultaneous step")
+    drawn.suptitle(
+        "Seconds of an Adam step that moves one block, over one that moves all (median, quartiles); dashed: by FLOPs"
+    )
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The mean step of one block, what FLOPs say of it, and whether changing the block costs a step more."""
+    for name, group in rows.groupby("network", sort=False):
+        for what, block, quantity in (
+            ("block step / simultaneous step", "mean", "step ratio"),
+            ("by counted FLOPs", "mean", "FLOP ratio"),
+            ("switching every step / never", "cyclic", "switching ratio"),
+        ):
+            yield f"{what}, {name}", markdown.median(one(group, block=block, quantity=quantity))
+
+
 def _round(training, schedule):
     """Seconds per step of each entry of the plan, and of the simultaneous steps before and after it."""
     stock, seconds = [], []
@@ -67,3 +121,6 @@ def _round(training, schedule):
         stock += [(before + after) / 2] * chunk
         before = after
     return stock, seconds
+
+
+PART = Part("steps", measure, {"steps": figure}, answer)

@@ -1,19 +1,31 @@
 """switches: what changing the block costs, with each optimizer state, and by `trainable` and `compile`."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 
+from experiments.cost.part import Part, one
 from experiments.cost.recompile import Recompiling
-from experiments.cost.timing import Planned, Training, summary
+from experiments.cost.settings import Settings
+from experiments.harness import figures, markdown
+from experiments.harness.timing import Planned, Training, summary
 from layerwise.training import Session
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STATES = ("keep", "reset", "drop")
+NAMES = {state: f"layerwise, state='{state}'" for state in STATES}
+NAMES["trainable and compile"] = "trainable and compile"
 CYCLIC_EPOCHS = 5  # of which the mean is taken: a switch is small beside the noise of an epoch
 
 
-def measure(settings):
+def measure(settings: Settings) -> list[dict]:
     """Rows of the network of equal blocks.
 
     "switch" is timed by itself: what the schedule does before the step that begins a visit. "step with a switch" shows
@@ -61,17 +73,56 @@ def measure(settings):
     ]
 
 
-def _switching(training, schedule):
-    """Seconds of each switch of an epoch, of which the first is left out."""
-    training.epochs(schedule)  # compiles
-    found, before = [], Session.before
+@contextlib.contextmanager
+def seconds_of_switches() -> Iterator[list[float]]:
+    """Inside, the seconds of what a schedule does before each Update, begun visits included, join the list.
+
+    The only place of the experiments that reaches into how a schedule trains: the method of `Session` that makes
+    optimizer slots ready for an Update is replaced by one that also looks at the clock.
+    """
+    found, original = [], Session.before
 
     def timed(*arguments):
         start = time.perf_counter()
-        before(*arguments)
+        result = original(*arguments)
         found.append(time.perf_counter() - start)
+        return result
 
     with mock.patch.object(Session, "before", timed):
+        yield found
+
+
+def figure(table: pd.DataFrame) -> "Figure":
+    """Seconds that a change of block takes."""
+    wanted = table[table["quantity"].eq("switch")]
+    backends, colors = figures.backends_of(table), figures.colors()
+    drawn, axes = figures.subplots(1, len(backends), 3.2, 2.2, sharex=True, sharey=True)
+    for ax, backend in zip(axes[0], backends, strict=True):
+        here = wanted[wanted["backend"] == backend]
+        step = one(table, backend=backend, variant="simultaneous", quantity="step")["value"]
+        figures.dots(ax, [NAMES[name] for name in here["variant"]], here, colors[backend], "s")
+        ax.axvline(step * 1e3, **figures.LIMIT)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_title(backend)
+        ax.set_xlabel("ms a switch takes")
+    drawn.suptitle(
+        "What a change of block costs (median, quartiles); dashed: one simultaneous step"
+    )
+    return drawn
+
+
+def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Milliseconds of a switch in each way."""
+    for variant in NAMES:
+        row = one(rows, variant=variant, quantity="switch")
+        yield f"ms a switch takes, {variant}", markdown.median(row, 1e3)
+
+
+def _switching(training, schedule):
+    """Seconds of each switch of an epoch, of which the first is left out."""
+    training.epochs(schedule)  # compiles
+    with seconds_of_switches() as found:
         training.epochs(schedule, CYCLIC_EPOCHS)
     return np.array(found[1:])
 
@@ -92,3 +143,6 @@ def _recompiling(training, blocks):
         found.append(settled - start - 3 * (time.perf_counter() - settled))
     way.undo()
     return np.array(found)
+
+
+PART = Part("switches", measure, {"switches": figure}, answer)

@@ -1,7 +1,7 @@
 """The networks whose steps are measured: blocks of equal width, and two that are not so regular."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -21,12 +21,12 @@ class Network:
     """
 
     name: str
-    build: Callable
+    build: Callable[[], keras.Model]
     batch_size: int
     steps: int
     blocks: object = "auto"
 
-    def batches(self, model, steps):
+    def batches(self, model: keras.Model, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """`steps` batches of Gaussian inputs and integer labels, as two arrays."""
         random = np.random.default_rng(0)
         rows = steps * self.batch_size
@@ -34,19 +34,21 @@ class Network:
         return x, random.integers(0, model.output_shape[-1], rows).astype("int32")
 
 
-def compiled(model):
+def compiled(model: keras.Model) -> keras.Model:
     """Compiles with small steps of Adam: weights must stay finite, or arithmetic on denormals is timed."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(1e-5), loss=loss)
     return model
 
 
-def dense(depth, width, inputs=None, classes=None):
+def dense(
+    depth: int, width: int, inputs: int | None = None, classes: int | None = None
+) -> keras.Model:
     """`depth` dense layers of `width` units, each a block, the last one of them the output unless there are `classes`.
 
     Example:
     >>> import layerwise
-    >>> from experiments.cost.networks import dense
+    >>> from experiments.harness.networks import dense
     >>> len(layerwise.partition(dense(depth=3, width=4)))
     3
     """
@@ -61,14 +63,16 @@ def dense(depth, width, inputs=None, classes=None):
     return model
 
 
-def convnet(widths=(64, 64, 128, 128, 256, 256), image=(32, 32, 3)):
+def convnet(
+    widths: Sequence[int] = (64, 64, 128, 128, 256, 256), image: tuple[int, int, int] = (32, 32, 3)
+) -> keras.Model:
     """3x3 convolutions with batch normalization, halved in size after every second; each a block.
 
     The last one gives the logits, averaged over the image, so that there are as many blocks as widths.
 
     Example:
     >>> import layerwise
-    >>> from experiments.cost.networks import convnet
+    >>> from experiments.harness.networks import convnet
     >>> len(layerwise.partition(convnet()))
     6
     """
@@ -84,7 +88,7 @@ def convnet(widths=(64, 64, 128, 128, 256, 256), image=(32, 32, 3)):
     return keras.Model(inputs, layers.GlobalAveragePooling2D(data_format="channels_last")(value))
 
 
-def transformer(depth=6, width=512, heads=8, length=64):
+def transformer(depth: int = 6, width: int = 512, heads: int = 8, length: int = 64) -> keras.Model:
     """`depth` pre-norm layers of attention and a two-layer network, over a sequence of vectors.
 
     Depth, width and heads are by default those of the encoder in Vaswani et al. (2017), table 3. It can be cut inside
@@ -92,7 +96,7 @@ def transformer(depth=6, width=512, heads=8, length=64):
 
     Example:
     >>> import layerwise
-    >>> from experiments.cost.networks import transformer
+    >>> from experiments.harness.networks import transformer
     >>> model = transformer(depth=2, width=8, heads=2, length=4)
     >>> [block.name for block in layerwise.partition(model, by=2)]
     ['attention0', 'attention1']
@@ -110,7 +114,7 @@ def transformer(depth=6, width=512, heads=8, length=64):
     return keras.Model(inputs, layers.GlobalAveragePooling1D(data_format="channels_last")(value))
 
 
-def resnet50():
+def resnet50() -> keras.Model:
     """ResNet50 for 10 classes of 64x64 images: the optimizer state of a real network."""
     arguments = {"weights": None, "classes": 10, "input_shape": (64, 64, 3)}
     return keras.applications.ResNet50(**arguments, classifier_activation=None)

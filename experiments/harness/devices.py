@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 
-def device_name():
+def device_name() -> str:
     """The device's own name, as in "NVIDIA H200", or the processor's."""
     backend = keras.backend.backend()
     if backend == "torch":
@@ -27,16 +27,16 @@ def device_name():
         devices = tf.config.list_physical_devices("GPU")
         if devices:
             return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
-    return _processor()
+    return processor_name()
 
 
-def require(device):
+def require(device: str) -> None:
     """Makes the backend ready for `device`, "cpu" or "gpu".
 
     Raises:
         ValueError: A GPU was asked for, and the backend sees none.
     """
-    if device == "gpu" and device_name() == _processor():
+    if device == "gpu" and device_name() == processor_name():
         raise ValueError(
             f"--device gpu: {keras.backend.backend()} sees no GPU. Install its build for CUDA (jax[cuda13]; torch from "
             "download.pytorch.org/whl/cu130) on a machine with one, or leave --device out."
@@ -44,14 +44,13 @@ def require(device):
     if device == "gpu" and keras.backend.backend() == "torch":
         import torch
 
-        torch.set_float32_matmul_precision(
-            "high"
-        )  # TF32 products, as JAX and TensorFlow do by themselves
+        # TF32 products, as JAX and TensorFlow do by themselves
+        torch.set_float32_matmul_precision("high")
 
 
-def reset_device_peak():
+def reset_device_peak() -> None:
     """Lets `device_peak` begin anew, where a backend can."""
-    if device_name() == _processor():
+    if device_name() == processor_name():
         return
     if keras.backend.backend() == "torch":
         import torch
@@ -63,9 +62,9 @@ def reset_device_peak():
         tf.config.experimental.reset_memory_stats("GPU:0")
 
 
-def device_peak():
+def device_peak() -> int | None:
     """Most bytes that were allocated on a GPU at once, on JAX since the start of the process; None on a CPU."""
-    if device_name() == _processor():
+    if device_name() == processor_name():
         return None
     if keras.backend.backend() == "torch":
         import torch
@@ -80,7 +79,8 @@ def device_peak():
     return tf.config.experimental.get_memory_info("GPU:0")["peak"]
 
 
-def _processor():
+def processor_name() -> str:
+    """The processor's name and the number of its cores that this process may use."""
     try:
         name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1].strip()
     except (OSError, TypeError):

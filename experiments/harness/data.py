@@ -14,7 +14,7 @@ DOWNLOADS = ("mnist", "fashion_mnist", "cifar10")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(source="digits", subset=None):
+def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerwise.Data, int]:
     """Loads images (or feature rows) and labels, scaled to 0..1 and split in three.
 
     The test part is fixed: the file's own, or a fixed fifth of the digits. A sixth of the rest (a
@@ -37,7 +37,7 @@ def load(source="digits", subset=None):
             to do.
 
     Example:
-    >>> from experiments.data import load
+    >>> from experiments.harness.data import load
     >>> load("digits")
     ('digits', Data(958 train, 479 validation, 360 test, x (8, 8, 1), resplit), 10)
     """

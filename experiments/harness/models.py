@@ -1,15 +1,17 @@
 """Small models that the experiments train, each with four blocks."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
 
-def mlp(shape, n_classes, width=128):
+def mlp(shape: Sequence[int], n_classes: int, width: int = 128) -> keras.Sequential:
     """Three ReLU layers and a linear one; logits.
 
     Example:
     >>> import layerwise
-    >>> from experiments.models import mlp
+    >>> from experiments.harness.models import mlp
     >>> len(layerwise.partition(mlp((8, 8, 1), 10)))
     4
     """
@@ -19,13 +21,15 @@ def mlp(shape, n_classes, width=128):
     )
 
 
-def convnet(shape, n_classes, widths=(16, 32, 32)):
+def convnet(
+    shape: Sequence[int], n_classes: int, widths: Sequence[int] = (16, 32, 32)
+) -> keras.Sequential:
     """Three blocks of convolution, batch normalization and ReLU, and a linear layer on their
     average; logits.
 
     Example:
     >>> import layerwise
-    >>> from experiments.models import convnet
+    >>> from experiments.harness.models import convnet
     >>> len(layerwise.partition(convnet((8, 8, 1), 10)))
     4
     """

@@ -2,15 +2,44 @@
 
 import argparse
 import fnmatch
-import importlib
+import functools
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import layerwise
+from experiments.harness import answers
+from experiments.harness.data import load
+from experiments.harness.experiment import Experiment
+from layerwise.comparison import Comparison
 
 # Below this many training examples, smaller batches: an epoch still has a dozen steps.
 FEW_EXAMPLES = 5000
 
 
-def add_arguments(parser):
+def experiment(
+    question: str,
+    define: Callable[..., dict],
+    answer: Callable[[Comparison], str] = Comparison.table,
+) -> Experiment:
+    """An experiment that trains one comparison for each data set.
+
+    Args:
+        question: What it asks.
+        define: `(scale, shape of an example, number of classes, epochs=None) -> arguments of layerwise.compare`.
+        answer: What the comparison says to the question, in Markdown.
+    """
+    return Experiment(
+        question=question,
+        add_arguments=add_arguments,
+        run=functools.partial(run, define=define, answer=answer),
+        plot=functools.partial(plot, answer=answer),
+        table=functools.partial(table, answer=answer),
+    )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of `run` beside --scale and --results."""
     parser.add_argument(
         "--data",
@@ -36,17 +65,14 @@ def add_arguments(parser):
         parser.add_argument(f"--{name}", type=_positive, metavar="N", help="instead of the scale's")
 
 
-def run(options):
-    """Trains whatever of an experiment is not in the results yet, and draws the figures."""
-    import layerwise
-    from experiments.data import load
-
+def run(
+    options: Namespace, define: Callable[..., dict], answer: Callable[[Comparison], str]
+) -> None:
+    """Trains what is not in the results yet, draws the figures and writes the answer."""
     start = time.perf_counter()
     dataset, data, n_classes = load(options.data, options.subset)
-    module = importlib.import_module(f"experiments.{options.name}")
     shape = data.train[0].shape[1:]
-    definition = module.define(options.scale, shape, n_classes, epochs=options.epochs)
-    definition = _chosen(definition, options)
+    definition = _chosen(define(options.scale, shape, n_classes, epochs=options.epochs), options)
     folder = options.results or default_results(dataset, options.scale)
     folder = folder / options.name
     print(f"{options.name}, {options.scale}: {dataset}, {data}")
@@ -63,29 +89,31 @@ def run(options):
     paths = comparison.plot(folder)
     print(f"\n{comparison}")
     print("\n".join(f"drawn: {path}" for path in paths))
+    print(f"written: {answers.write(folder, answer(comparison))}")
     print(f"{len(comparison.runs)} runs, {time.perf_counter() - start:.0f} s in all")
 
 
-def plot(options):
-    """Draws every figure again, from the frames."""
+def plot(options: Namespace, answer: Callable[[Comparison], str]) -> None:
+    """Draws every figure and writes the answer again, from the frames."""
     for folder, comparison in _kept(options):
         for path in comparison.plot(folder):
             print(f"drawn: {path}")
+        print(f"written: {answers.write(folder, answer(comparison))}")
 
 
-def table(options):
+def table(options: Namespace, answer: Callable[[Comparison], str]) -> None:
     """Prints the answer as Markdown, from the frames."""
     for folder, comparison in _kept(options):
-        print(f"### {folder}\n\n{comparison.table()}")
+        print(f"### {folder}\n\n{answer(comparison)}")
 
 
-def default_results(dataset, scale):
+def default_results(dataset: str, scale: str) -> Path:
     """`results` for the full digits, which the README shows; else a folder of its own below it."""
     name = "-".join(part for part in (dataset, scale) if part not in ("digits", "full"))
     return Path("results") / name
 
 
-def _chosen(definition, options):
+def _chosen(definition: dict, options: Namespace) -> dict:
     """The definition with what the command line narrows down or sets."""
     if options.only:
         names = list(definition["schedules"])
@@ -111,9 +139,8 @@ def _chosen(definition, options):
     return definition
 
 
-def _kept(options):
-    from layerwise.comparison import Comparison
-
+def _kept(options: Namespace) -> Iterator[tuple[Path, Comparison]]:
+    """The folders below the results that hold runs of an experiment, and their comparisons."""
     root = options.results or Path("results")
     folders = [path.parent for path in sorted(root.rglob(f"{options.name}/runs.csv"))]
     if not folders:
@@ -125,7 +152,7 @@ def _kept(options):
         yield folder, Comparison.load(folder)
 
 
-def _positive(text):
+def _positive(text: str) -> int:
     value = int(text) if text.isdigit() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")

@@ -1,4 +1,3 @@
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,35 +7,7 @@ import pandas as pd
 import pytest
 
 import layerwise
-from experiments import command, comparing, convergence
-from layerwise.comparison import Comparison, frames
-from tests.comparison import problems
-
-
-def test_list_names_every_experiment(capsys):
-    command.main(["list"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == list(command.EXPERIMENTS)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["run", "convergance"], "invalid choice"),
-        (["run", "convergence", "--scale", "huge"], "invalid choice"),
-        (["run", "convergence", "--jobs", "0"], "must be a positive whole number, got '0'"),
-        (["run", "convergence", "--data", "none.npz"], "there is no such file"),
-        (["run", "convergence", "--only", "gredy"], "matches none of: cyclic, 1 step; "),
-        (["run", "convergence", "--models", "resnet"], "--models resnet: .* there are mlp"),
-    ],
-)
-def test_mistakes_are_answered_with_what_there_is(arguments, message, capsys, tmp_path):
-    if arguments[0] == "run":
-        arguments = [*arguments, "--results", str(tmp_path)]
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    said = f"{stopped.value.code} {capsys.readouterr().err}"
-    assert re.search(message, said), said
+from experiments import convergence
 
 
 def test_full_is_what_the_question_asks_for():
@@ -71,37 +42,6 @@ def test_feature_rows_have_no_convnet():
     assert list(convergence.define("full", (7,), 2)["models"]) == ["mlp"]
 
 
-@pytest.mark.parametrize(
-    "dataset, scale, folder",
-    [
-        ("digits", "full", "results"),
-        ("digits", "quick", "results/quick"),
-        ("mnist", "full", "results/mnist"),
-        ("mnist", "quick", "results/mnist-quick"),
-    ],
-)
-def test_default_results_never_mix(dataset, scale, folder):
-    assert comparing.default_results(dataset, scale) == Path(folder)
-
-
-def test_plot_and_table_come_from_frames_alone(tmp_path, capsys, monkeypatch):
-    runs, curves = problems.made_up()
-    folder = tmp_path / "mine" / "convergence"
-    frames.write(folder, runs=runs, curves=curves)
-    monkeypatch.setattr(keras.Model, "fit", None)
-    command.main(["plot", "convergence", "--results", str(tmp_path)])
-    assert len(list(folder.glob("*.png"))) == 6
-    command.main(["table", "convergence", "--results", str(tmp_path)])
-    out = capsys.readouterr().out
-    assert out.count("drawn: ") == 6
-    assert Comparison.load(folder).table() in out
-
-
-def test_nothing_to_plot_is_said(tmp_path):
-    with pytest.raises(SystemExit, match="python -m experiments run convergence"):
-        command.main(["plot", "convergence", "--results", str(tmp_path)])
-
-
 @pytest.mark.slow
 def test_the_main_job_from_the_command_line(tmp_path):
     arguments = [
@@ -131,3 +71,4 @@ def test_the_main_job_from_the_command_line(tmp_path):
     }
     assert len(list((tmp_path / "convergence").glob("*.png"))) == 12
     assert "| greedy |" in done.stdout
+    assert (tmp_path / "convergence" / "answer.md").read_text().strip() in done.stdout

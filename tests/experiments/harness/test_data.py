@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments import data
+from experiments.harness import data
 
 
 def arrays(n=120, dtype="uint8", shape=(6, 6)):

@@ -1,12 +1,13 @@
 """How seconds are taken: many steps of a stock `fit`, and medians of interleaved repetitions."""
 
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 import layerwise
-from experiments.cost.networks import compiled
+from experiments.harness.networks import Network, compiled
 from layerwise.backends import backend
 
 
@@ -16,11 +17,11 @@ class Planned(layerwise.Schedule):
     An entry is the index of the block that moves, or "cyclic": another block at each step.
     """
 
-    def __init__(self, plan, blocks="auto", state="keep"):
+    def __init__(self, plan: Sequence[int | str], blocks: object = "auto", state: str = "keep"):
         super().__init__(blocks=blocks, state=state)
         self.plan = tuple(plan)
 
-    def updates(self, epoch, step):
+    def updates(self, epoch: int, step: int) -> tuple[layerwise.Update, ...]:
         entry = self.plan[epoch % len(self.plan)]
         block = step % len(self.blocks) if entry == "cyclic" else entry
         return (layerwise.Update(blocks=(block,), visit=step if entry == "cyclic" else -1 - epoch),)
@@ -57,13 +58,18 @@ class Training:
         steps: Timed steps of an epoch; `None`: the network's own, rounded up to whole sweeps.
     """
 
-    def __init__(self, network, steps=None):
+    def __init__(self, network: Network, steps: int | None = None):
         self.network, self.model = network, compiled(network.build())
         self.n_blocks = len(layerwise.partition(self.model, network.blocks))
         self.steps = steps or -(-network.steps // self.n_blocks) * self.n_blocks
         self.x, self.y = network.batches(self.model, 1 + self.steps)
 
-    def epochs(self, schedule=None, epochs=1, callbacks=()):
+    def epochs(
+        self,
+        schedule: layerwise.Schedule | None = None,
+        epochs: int = 1,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> list[float]:
         """Seconds per step of each of some epochs of `fit`, under a schedule or without one."""
         seconds = Seconds()
         self.model.fit(
@@ -77,12 +83,12 @@ class Training:
         )
         return seconds.per_step
 
-    def batch(self):
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """One batch."""
         return self.x[: self.network.batch_size], self.y[: self.network.batch_size]
 
 
-def summary(values):
+def summary(values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles of repetitions, as columns of a row."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"value": middle, "low": low, "high": high, "repetitions": np.size(values)}

@@ -3,23 +3,21 @@
 import argparse
 import importlib
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-# What each asks, and the module that carries it out: add_arguments(parser), run(options),
-# plot(options) and, where there is one, table(options).
-EXPERIMENTS = {
-    "convergence": (
-        "How fast does each schedule reach the same accuracy, and how well does it generalize?",
-        "experiments.comparing",
-    ),
-    "cost": (
-        "What does a step that moves one block cost in time, memory and compilation?",
-        "experiments.cost.command",
-    ),
-}
+from experiments.harness.experiment import Experiment
+
+# The modules that expose an `EXPERIMENT`. An experiment is called as the module, or the folder, in `experiments/`.
+MODULES = (
+    "experiments.convergence",
+    "experiments.cost.experiment",
+)
+NAMES = tuple(module.split(".")[1] for module in MODULES)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Carries out a command line; `None`: the one that the process was called with."""
     options = _parser().parse_args(arguments)
     try:
@@ -30,45 +28,45 @@ def main(arguments=None):
         sys.exit("\ninterrupted: what was over is kept; the same command goes on from there")
 
 
-def show_experiments(options):
+def experiment(name: str) -> Experiment:
+    """The experiment of that name."""
+    return importlib.import_module(MODULES[NAMES.index(name)]).EXPERIMENT
+
+
+def show_experiments(options: Namespace) -> None:
     """Prints what there is to run."""
-    for name, (question, _) in EXPERIMENTS.items():
-        print(f"{name}: {question}")
+    for name in NAMES:
+        print(f"{name}: {experiment(name).question}")
 
 
-def run(options):
+def run(options: Namespace) -> None:
     """Carries out one experiment."""
-    _module(options.name).run(options)
+    experiment(options.name).run(options)
 
 
-def show(options):
+def show(options: Namespace) -> None:
     """Draws the figures, or prints the tables, of one experiment or of all that have results."""
-    names = [options.name] if options.name else list(EXPERIMENTS)
+    names = [options.name] if options.name else NAMES
     missing = []
     for name in names:
         options.name = name
-        carry_out = getattr(_module(name), options.what, None)
         try:
-            if carry_out is not None:
-                carry_out(options)
+            getattr(experiment(name), options.what)(options)
         except FileNotFoundError as error:
             missing.append(str(error))
     if len(missing) == len(names):
         raise FileNotFoundError("; ".join(missing))
 
 
-def _module(name):
-    return importlib.import_module(EXPERIMENTS[name][1])
-
-
-def _parser():
+def _parser() -> ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the experiments, and what each asks")
     listing.set_defaults(carry_out=show_experiments)
     running = commands.add_parser("run", help="carry out an experiment and draw its figures")
     names = running.add_subparsers(required=True, metavar="NAME", dest="name")
-    for name, (question, _) in EXPERIMENTS.items():
+    for name in NAMES:
+        question = experiment(name).question
         one = names.add_parser(
             name,
             help=question,
@@ -83,19 +81,19 @@ def _parser():
             help="quick takes minutes, full is everything",
         )
         _add_results(one)
-        _module(name).add_arguments(one)
+        experiment(name).add_arguments(one)
     for what, text in (
         ("plot", "every figure again, from the frames; nothing is trained"),
         ("table", "the answer as Markdown, from the frames"),
     ):
         command = commands.add_parser(what, help=text)
         command.set_defaults(carry_out=show, what=what)
-        command.add_argument("name", nargs="?", choices=EXPERIMENTS, help="all, if left out")
+        command.add_argument("name", nargs="?", choices=NAMES, help="all, if left out")
         _add_results(command)
     return parser
 
 
-def _add_results(parser):
+def _add_results(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="where frames and figures are; else results/"
     )

@@ -1,0 +1,120 @@
+"""cost: every part on every backend in a process of its own, then figures and the answer from the rows."""
+
+import importlib.util
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.cost.part import PARTS, load
+from experiments.cost.process import measured
+from experiments.harness import answers, figures, markdown, rows
+from experiments.harness.experiment import Experiment
+
+BACKENDS = ("tensorflow", "jax", "torch")
+GPU_BACKENDS = ("jax", "torch")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of `run` beside --scale and --results."""
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        choices=BACKENDS,
+        help=f"if left out: {' '.join(BACKENDS)}; on a GPU {' '.join(GPU_BACKENDS)}",
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to measure")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "mixed_bfloat16"),
+        default="float32",
+        help="Keras' dtype policy",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        metavar="PART",
+        help="what to measure",
+    )
+
+
+def run(options: Namespace) -> None:
+    """Measures each part on each backend, adds what was found to the rows, draws and answers."""
+    backends = options.backend or (GPU_BACKENDS if options.device == "gpu" else BACKENDS)
+    check_installed(backends, options.only)
+    folder = results_folder(options)
+    print(f"cost, {options.scale}, on the {options.device}; tables and figures go to {folder}/")
+    for backend in backends:
+        for part in options.only:
+            start = time.perf_counter()
+            found = measured(part, backend, options.scale, options.device, options.dtype)
+            rows.add(folder, part, found)
+            print(f"{backend}: {part}, {time.perf_counter() - start:.0f} s", flush=True)
+    plot(options)
+
+
+def plot(options: Namespace) -> None:
+    """Draws every figure and writes the answer again, from the rows."""
+    folder = results_folder(options)
+    text = answer(folder)
+    for part in PARTS:
+        for name, figure in load(part).figures.items():
+            for path in figures.draw(folder, name, rows.read(folder, part), figure):
+                print(f"drawn: {path}")
+    print(f"written: {answers.write(folder, text)}")
+
+
+def table(options: Namespace) -> None:
+    """Prints the answer as Markdown, from the rows."""
+    print(answer(results_folder(options)))
+
+
+def answer(folder: Path) -> str:
+    """Headline ratios, one row per number, one column per backend.
+
+    Raises:
+        FileNotFoundError: Nothing was measured.
+    """
+    if not any(rows.path(folder, part).exists() for part in PARTS):
+        raise FileNotFoundError(
+            f"no tables of cost in {folder}/. Run it first: python -m experiments run cost"
+        )
+    columns = {}
+    for part in PARTS:
+        for place, here in rows.read(folder, part).groupby(list(rows.IDENTITY), sort=False):
+            columns.setdefault(", ".join(place), []).extend(load(part).answer(here))
+    return markdown.table(columns)
+
+
+def results_folder(options: Namespace) -> Path:
+    """`results/cost` for the full scale, which the README shows; what is quick does not write over it."""
+    if options.results is None and getattr(options, "scale", "full") != "full":
+        return Path("results") / options.scale / "cost"
+    return (options.results or Path("results")) / "cost"
+
+
+def check_installed(backends: Sequence[str], parts: Sequence[str]) -> None:
+    """Raises `ValueError` where a backend, or what the parts compare with, is not installed."""
+    missing = [name for name in backends if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"not installed: {', '.join(missing)}. Install the backends (pip install -e '.[jax,torch]'), or name those "
+            "that are there: --backend tensorflow"
+        )
+    if "baselines" in parts and not all(map(importlib.util.find_spec, ("torch", "badam"))):
+        raise ValueError(
+            "the baselines include badam, which needs torch, and one of them is not installed: pip install -e "
+            "'.[torch,baselines]', or measure other parts: --only "
+            f"{' '.join(part for part in PARTS if part != 'baselines')}"
+        )
+
+
+EXPERIMENT = Experiment(
+    question="What does a step that moves one block cost in time, memory and compilation?",
+    add_arguments=add_arguments,
+    run=run,
+    plot=plot,
+    table=table,
+)

@@ -1,0 +1,51 @@
+import argparse
+from pathlib import Path
+
+import keras
+import pytest
+
+from experiments.harness import command, comparisons
+from layerwise.comparison import Comparison, frames
+from tests.comparison import problems
+
+
+@pytest.mark.parametrize(
+    "dataset, scale, folder",
+    [
+        ("digits", "full", "results"),
+        ("digits", "quick", "results/quick"),
+        ("mnist", "full", "results/mnist"),
+        ("mnist", "quick", "results/mnist-quick"),
+    ],
+)
+def test_default_results_never_mix(dataset, scale, folder):
+    assert comparisons.default_results(dataset, scale) == Path(folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Frames as a run leaves them; the results folder is two above."""
+    runs, curves = problems.made_up()
+    folder = tmp_path / "mine" / "convergence"
+    frames.write(folder, runs=runs, curves=curves)
+    return folder
+
+
+def test_plot_and_table_come_from_frames_alone(folder, capsys, monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", None)
+    results = str(folder.parents[1])
+    command.main(["plot", "convergence", "--results", results])
+    assert len(list(folder.glob("*.png"))) == 6
+    command.main(["table", "convergence", "--results", results])
+    out = capsys.readouterr().out
+    assert out.count("drawn: ") == 6 and f"written: {folder / 'answer.md'}" in out
+    text = Comparison.load(folder).table()
+    assert text in out
+    assert (folder / "answer.md").read_text().rstrip() == text.rstrip()
+
+
+def test_an_experiment_may_have_an_answer_of_its_own(folder, capsys):
+    mine = comparisons.experiment("How many?", dict, lambda comparison: f"{len(comparison.runs)}")
+    mine.table(argparse.Namespace(name="convergence", results=folder.parents[1]))
+    n_runs = len(Comparison.load(folder).runs)
+    assert capsys.readouterr().out == f"### {folder}\n\n{n_runs}\n"
