@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import command
+from experiments.harness import command
 from tests.readme import README, blocks
 
 

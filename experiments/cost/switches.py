@@ -14,7 +14,7 @@ from experiments.cost.recompile import Recompiling
 from experiments.cost.settings import Settings
 from experiments.harness import figures, markdown
 from experiments.harness.timing import Planned, Training, summary
-from layerwise.training import Session
+from layerwise.optimizers import StateAtVisits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,10 +77,10 @@ def measure(settings: Settings) -> list[dict]:
 def seconds_of_switches() -> Iterator[list[float]]:
     """Inside, the seconds of what a schedule does before each Update, begun visits included, join the list.
 
-    The only place of the experiments that reaches into how a schedule trains: the method of `Session` that makes
-    optimizer slots ready for an Update is replaced by one that also looks at the clock.
+    The only place of the experiments that reaches into how a schedule trains: the method that makes optimizer slots ready
+    for an Update is replaced by one that also looks at the clock.
     """
-    found, original = [], Session.before
+    found, original = [], StateAtVisits.prepare
 
     def timed(*arguments):
         start = time.perf_counter()
@@ -88,7 +88,7 @@ def seconds_of_switches() -> Iterator[list[float]]:
         found.append(time.perf_counter() - start)
         return result
 
-    with mock.patch.object(Session, "before", timed):
+    with mock.patch.object(StateAtVisits, "prepare", timed):
         yield found
 
 
