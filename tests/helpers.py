@@ -1,7 +1,12 @@
 """Tiny models, data and callbacks that several test files use."""
 
+import dataclasses
+import functools
+
 import keras
 import numpy as np
+
+import layerwise
 
 FEATURES, CLASSES = 6, 3
 
@@ -19,6 +24,16 @@ class AtBatch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if (self.epoch, batch) == self.at:
             self.function()
+
+
+class Counts(keras.layers.Layer):
+    """Hands its input on and counts how often its Python code runs: where steps are compiled, when they are traced."""
+
+    calls = 0
+
+    def call(self, inputs):
+        self.calls += 1
+        return inputs
 
 
 def mlp(depth=4, width=8, seed=1, **arguments):
@@ -39,9 +54,14 @@ def mlp(depth=4, width=8, seed=1, **arguments):
     return keras.Sequential(layers)
 
 
-def normalized_mlp(depth=3, width=8, momentum=0.9, dropout=0.0, seed=1):
-    """Return depth blocks of Dense, BatchNormalization, tanh (and Dropout), and a Dense block."""
-    value = inputs = keras.Input((FEATURES,))
+def normalized_mlp(depth=3, width=8, momentum=0.9, dropout=0.0, seed=1, first=None):
+    """Return depth blocks of Dense, BatchNormalization, tanh (and Dropout), and a Dense block.
+
+    `first` is a layer to put before them. With `seed=None` dropout has no seed of its own, either.
+    """
+    inputs = keras.Input((FEATURES,))
+    value = inputs if first is None else first(inputs)
+    dropout_seed, seed = seed, 1 if seed is None else seed
     for number in range(depth):
         initializer = keras.initializers.GlorotUniform(seed=seed + number)
         value = keras.layers.Dense(width, kernel_initializer=initializer, name=f"block_{number}")(
@@ -52,9 +72,8 @@ def normalized_mlp(depth=3, width=8, momentum=0.9, dropout=0.0, seed=1):
         )
         value = keras.layers.Activation("tanh", name=f"tanh_{number}")(value)
         if dropout:
-            value = keras.layers.Dropout(dropout, seed=seed + number, name=f"dropout_{number}")(
-                value
-            )
+            own = None if dropout_seed is None else seed + number
+            value = keras.layers.Dropout(dropout, seed=own, name=f"dropout_{number}")(value)
     initializer = keras.initializers.GlorotUniform(seed=seed + depth)
     outputs = keras.layers.Dense(CLASSES, kernel_initializer=initializer, name=f"block_{depth}")(
         value
@@ -118,6 +137,88 @@ def same_bits(left, right):
     )
 
 
+def attributes(model):
+    """Return the names and types of what is stored on a model and its optimizer."""
+    return [
+        {name: type(value) for name, value in vars(owner).items()}
+        for owner in (model, model.optimizer)
+    ]
+
+
+def update(blocks, head=None, frozen_below=0, **arguments):
+    """Return an Update that descends the loss of the head after a block, or the model's own where that is None."""
+    names = {field.name for field in dataclasses.fields(layerwise.Update)}
+    if "losses" in names:
+        losses = (layerwise.Loss(after=head),)
+        return layerwise.Update(blocks, losses=losses, frozen_below=frozen_below, **arguments)
+    return layerwise.Update(blocks, head=head, frozen_below=frozen_below, **arguments)
+
+
+def met(schedule, model):
+    """Show a schedule a compiled model, as `fit` does before its first step, and return the schedule."""
+    schedule.set_model(model)
+    return schedule
+
+
+def after_each_program(schedule, function):
+    """Call a function whenever a program of a schedule has run and before the Update is counted, until the fit ends.
+
+    This reaches into the package: where its inside changes, this is the place to mend.
+    """
+    session = schedule._session
+    run = session.run
+
+    def then(*arguments):
+        result = run(*arguments)
+        function()
+        return result
+
+    session.run = then
+
+
+# --- compiled models that several tests share
+
+
+def state_of(model):
+    """Return copies of all that training changes: the model's variables (seeds of dropout included) and the optimizer's."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return values([*model.variables, *model.optimizer.variables])
+
+
+def put_back(model, state):
+    """Give a model and its optimizer back what `state_of` returned, and make the metrics forget."""
+    for variable, value in zip([*model.variables, *model.optimizer.variables], state, strict=True):
+        variable.assign(value)
+    model.reset_metrics()
+
+
+@functools.cache
+def _made(build, optimizer, arguments, policy, twin):
+    arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments}
+    model = compiled(build(), optimizer(), **arguments)
+    return model, state_of(model)
+
+
+def pooled(build, optimizer, twin=False, **arguments):
+    """Return a compiled model as it was before it was first trained: one model for all tests of a process.
+
+    A schedule on it finds the programs that schedules before it have compiled, so a test that trains by the same Updates
+    as another costs next to nothing. Whoever asks again gets the same object: copy what is to be compared, or ask for the
+    twin.
+
+    Args:
+        build: a function that makes a model, from fixed seeds.
+        optimizer: a function that makes an optimizer.
+        twin: whether to return another such model, for what must exist beside the first.
+        arguments: of `compile`, lists as tuples.
+    """
+    policy = keras.config.dtype_policy().name
+    model, state = _made(build, optimizer, tuple(sorted(arguments.items())), policy, twin)
+    put_back(model, state)
+    return model
+
+
 def block_values(model):
     """Return the trainable values of each ``block_<number>`` layer and what follows it."""
     blocks = []
@@ -137,6 +238,10 @@ class Snapshots(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.taken.append(block_values(self.model))
+
+    def ends(self):
+        """Return the values before the first batch and after the last."""
+        return self.taken[0], self.taken[-1]
 
     def moved(self):
         """Return for each batch the indices of the blocks with any bit changed, ascending."""

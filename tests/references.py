@@ -93,18 +93,19 @@ class Adam:
         )
 
 
-def train(layers, steps, optimizer, loss, restart_at_visit=False, always=()):
+def train(layers, steps, optimizer, loss, restart_at_visit=False, always=(), updates_a_batch=1):
     """Train a copy of the layers and return the copies before the first and after every step.
 
     Args:
         layers: the network at the start.
         steps: a list of (x, y, moving blocks, whether a visit begins); a batch that occurs twice is
             a sweep on it.
-        optimizer: SGD or Adam; its learning rate is a number, or a function of the number of steps
-            already taken.
+        optimizer: SGD or Adam; its learning rate is a number, or a function of the number of batches
+            already trained on.
         loss: (output, target) -> (value, gradient).
         restart_at_visit: forget slots and step count of the block whose visit begins.
         always: blocks that move at every step; having no visits, they never restart.
+        updates_a_batch: how many steps in a row are on the same batch, and take the same learning rate.
     """
     layers = copy.deepcopy(layers)
     slots = [
@@ -114,7 +115,7 @@ def train(layers, steps, optimizer, loss, restart_at_visit=False, always=()):
     history = [copy.deepcopy(layers)]
     for taken, (x, y, moving, visit_begins) in enumerate(steps):
         rate = optimizer.learning_rate
-        rate = rate(taken) if callable(rate) else rate
+        rate = rate(taken // updates_a_batch) if callable(rate) else rate
         found = gradients(layers, x, y, loss)
         limit = getattr(optimizer, "global_clipnorm", None)
         if limit is not None:

@@ -6,7 +6,18 @@ import pytest
 
 import layerwise
 from layerwise import BlockCoordinate, GreedyLayerwise, Simultaneous
-from tests.helpers import CLASSES, FEATURES, compiled, mlp, same_bits, values, vectors
+from tests import conformance
+from tests.helpers import (
+    CLASSES,
+    FEATURES,
+    compiled,
+    mlp,
+    pooled,
+    same_bits,
+    update,
+    values,
+    vectors,
+)
 
 
 def frozen():
@@ -44,14 +55,14 @@ def unbuilt():
 
 def assert_raises_and_moves_nothing(model, callbacks, remedy, epochs=4, y=None, error=None):
     x, labels = vectors(16)
-    start = values(model.variables)
+    start = values(model.weights)
     counted = []
     count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda b, logs: counted.append(b))
     with pytest.raises(error or (ValueError, TypeError), match=remedy):
         y = labels if y is None else y
         model.fit(x, y, epochs=epochs, batch_size=4, verbose=0, callbacks=[*callbacks, count])
     assert not counted, "it raised after the first step had begun"
-    assert same_bits(start, values(model.variables))
+    assert same_bits(start, values(model.weights))
 
 
 @pytest.mark.parametrize(
@@ -111,26 +122,29 @@ def test_arguments_are_checked_at_once(arguments, remedy):
     ],
 )
 def test_arguments_that_do_not_fit_the_model(arguments, remedy):
-    model = compiled(mlp(), "adam")
+    model = pooled(mlp, keras.optimizers.Adam)
     assert_raises_and_moves_nothing(model, [BlockCoordinate(**arguments)], remedy)
 
 
-@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
-@pytest.mark.parametrize(
-    ("build", "optimizer", "compile_arguments", "remedy"),
-    [
-        (frozen, "adam", {}, "trainable"),
-        (own_train_step, "adam", {}, "train_step"),
-        (mlp, keras.optimizers.Adam, {"use_ema": True}, "use_ema"),
-        (mlp, keras.optimizers.Adam, {"gradient_accumulation_steps": 2}, "gradient_accumulation"),
-    ],
-)
-def test_models_and_optimizers_that_a_schedule_cannot_honour(
-    make, build, optimizer, compile_arguments, remedy
-):
-    if not isinstance(optimizer, str):
-        optimizer = optimizer(**compile_arguments)
-    assert_raises_and_moves_nothing(compiled(build(), optimizer), [make()], remedy)
+CANNOT_BE_HONOURED = {
+    "nothing trainable": (frozen, keras.optimizers.Adam, "trainable"),
+    "own train_step": (own_train_step, keras.optimizers.Adam, "train_step"),
+    "averages": (mlp, lambda: keras.optimizers.Adam(use_ema=True), "use_ema"),
+    "accumulation": (
+        mlp,
+        lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+        "gradient_accumulation",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CANNOT_BE_HONOURED)
+@conformance.every_schedule(lambda case: not case.takes_any_model)
+def test_models_and_optimizers_that_a_schedule_cannot_honour(case, what):
+    build, optimizer, remedy = CANNOT_BE_HONOURED[what]
+    assert_raises_and_moves_nothing(
+        pooled(build, optimizer), [case.make()], remedy, epochs=case.epochs
+    )
 
 
 @pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
@@ -150,37 +164,33 @@ def test_a_model_that_is_not_built(make):
         model.fit(*vectors(16), epochs=4, verbose=0, callbacks=[make()])
 
 
-@pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise, Simultaneous])
-def test_a_model_that_is_not_compiled(make):
+@conformance.every_schedule()
+def test_a_model_that_is_not_compiled(case):
     with pytest.raises(ValueError, match="compile"):
-        mlp().fit(*vectors(16), epochs=4, verbose=0, callbacks=[make()])
+        mlp().fit(*vectors(16), epochs=case.epochs, verbose=0, callbacks=[case.make()])
 
 
-@pytest.mark.parametrize("second", [BlockCoordinate, Simultaneous, GreedyLayerwise])
-def test_two_schedules_in_one_fit(second):
-    model = compiled(mlp(), "adam")
-    assert_raises_and_moves_nothing(model, [BlockCoordinate(), second()], "(?i)one schedule")
+@conformance.every_schedule()
+def test_two_schedules_in_one_fit(case):
+    schedule = case.make()
+    for pair in ([schedule, schedule], [schedule, BlockCoordinate()], [Simultaneous(), schedule]):
+        model = pooled(mlp, keras.optimizers.Adam)
+        assert_raises_and_moves_nothing(model, pair, "(?i)one schedule", epochs=case.epochs)
 
 
-def test_the_same_schedule_twice_in_one_fit():
-    schedule = BlockCoordinate()
-    assert_raises_and_moves_nothing(
-        compiled(mlp(), "adam"), [schedule, schedule], "(?i)one schedule"
-    )
-
-
-def test_simultaneous_takes_what_fit_takes():
+@conformance.every_schedule(lambda case: case.takes_any_model)
+def test_a_schedule_that_installs_nothing_takes_what_fit_takes(case):
     for model in (own_train_step(), unbuilt()):
         compiled(model, keras.optimizers.Adam(use_ema=True))
-        model.fit(*vectors(16), verbose=0, callbacks=[Simultaneous()])
+        model.fit(*vectors(16), verbose=0, callbacks=[case.make()])
 
 
-def test_block_coordinate_takes_several_outputs_and_greedy_says_so():
+@conformance.every_schedule(lambda case: case.has_stages)
+def test_several_outputs_have_no_head_that_stands_in_for_them(case):
     model = two_outputs()
     model.compile("adam", "mse")
     y = [np.zeros((16, CLASSES), "float32")] * 2
-    model.fit(vectors(16)[0], y, verbose=0, callbacks=[BlockCoordinate()])
-    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], "BlockCoordinate", y=y)
+    assert_raises_and_moves_nothing(model, [case.make()], "BlockCoordinate", y=y)
 
 
 def test_a_layer_used_twice_is_in_the_first_block_that_uses_it():
@@ -213,7 +223,7 @@ def test_an_unknown_state_of_a_schedule_before_fit_is_said():
         ([0],),
         (layerwise.Update((4,)),),
         (layerwise.Update((-1,)),),
-        (layerwise.Update((0,), head=0),),
+        (update((0,), head=0),),
     ],
     ids=str,
 )
@@ -222,7 +232,7 @@ def test_a_schedule_whose_updates_are_wrong_raises_before_the_first_step(found):
         def updates(self, epoch, step):
             return found
 
-    model = compiled(mlp(), "adam")
+    model = pooled(mlp, keras.optimizers.Adam)
     assert_raises_and_moves_nothing(model, [Wrong()], "(?i)update")
 
 
@@ -238,7 +248,7 @@ def test_the_models_own_step_has_no_state_by_block(state):
         def updates(self, epoch, step):
             return (layerwise.Update((1,)), layerwise.Update(None))
 
-    model = compiled(mlp(), "adam")
+    model = pooled(mlp, keras.optimizers.Adam)
     assert_raises_and_moves_nothing(model, [Mixed(state=state)], "state='keep'")
 
 

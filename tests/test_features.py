@@ -14,12 +14,14 @@ from tests.helpers import (
     FEATURES,
     compiled,
     normalized_mlp,
+    pooled,
     same_bits,
     values,
     vectors,
 )
 
 COUNT, BATCH = 44, 8
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
 
 
 def mlp():
@@ -35,11 +37,15 @@ def normalized():
 def fitted(cache, build, *data, optimizer="adam", schedule=None, compile_with=(), **arguments):
     """Train with or without a cache, from the same seeds; return history, weights and schedule."""
     keras.utils.set_random_seed(3)
-    model = compiled(build(), optimizer, metrics=["accuracy"], **dict(compile_with))
+    model = pooled(build, OPTIMIZERS[optimizer], metrics=("accuracy",), **dict(compile_with))
     schedule = schedule or layerwise.GreedyLayerwise()
     arguments = {"epochs": 2 * len(layerwise.partition(model)), "verbose": 0, **arguments}
     if len(data) == 2:
         arguments = {"batch_size": BATCH, **arguments}
+    elif not isinstance(data[0], keras.utils.PyDataset):
+        arguments["shuffle"] = (
+            False  # a tf.data.Dataset shuffles by itself; fit warns if it is asked to
+        )
     history = schedule.fit(model, *data, cache_features=cache, **arguments)
     heads = [v for head in schedule.heads.values() for v in head.variables]
     return history, values(model.weights + heads), schedule
@@ -141,6 +147,8 @@ def test_finetuning_goes_back_to_the_data():
     assert one[0].history == two[0].history
 
 
+# Heads pool over all positions, masked ones included, which Keras warns of.
+@pytest.mark.filterwarnings("ignore:Layer 'head_after_block:UserWarning")
 def test_several_inputs_and_masks():
     same_runs(two_inputs, tokens_and_vectors, validation_split=0.3)
 

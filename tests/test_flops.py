@@ -1,24 +1,31 @@
 """The arithmetic of a step, as each backend's own counter finds it: no gradient is computed that nobody uses."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 import layerwise
 from layerwise import Update
-from tests.helpers import compiled
+from tests.helpers import compiled, met
 
 ROWS, WIDTH = 64, 64
 PRODUCT = 2 * ROWS * WIDTH * WIDTH  # one product of a batch and a kernel, or of two batches
 
 
-def met(schedule, depth=4, epochs=1):
-    """Return a schedule that has met a net of equal dense layers, and a batch."""
-    layers = [keras.layers.Dense(WIDTH, name=f"block_{k}") for k in range(depth)]
-    model = compiled(keras.Sequential([keras.Input((WIDTH,)), *layers]), "sgd")
-    x, y = np.ones((ROWS, WIDTH), "float32"), np.zeros(ROWS, "int32")
-    model.fit(x, y, batch_size=ROWS, epochs=epochs, verbose=0, callbacks=[schedule])
-    return schedule, x, y
+def batch():
+    return np.ones((ROWS, WIDTH), "float32"), np.zeros(ROWS, "int32")
+
+
+@functools.cache
+def dense(state="keep", **arguments):
+    """Return a schedule that has trained a net of four equal dense layers."""
+    layers = [keras.layers.Dense(WIDTH, name=f"block_{k}") for k in range(4)]
+    model = compiled(keras.Sequential([keras.Input((WIDTH,)), *layers]), "sgd", **arguments)
+    schedule = layerwise.BlockCoordinate(state=state)
+    model.fit(*batch(), batch_size=ROWS, verbose=0, callbacks=[schedule])
+    return schedule
 
 
 def products(flops):
@@ -28,49 +35,55 @@ def products(flops):
     return count
 
 
-@pytest.mark.parametrize("state", ["keep", "drop"])
-def test_no_gradient_is_computed_below_the_moving_block(state):
-    schedule, x, y = met(layerwise.BlockCoordinate(state=state))
+@pytest.mark.parametrize("arguments", [{}, {"state": "drop"}, {"jit_compile": True}], ids=str)
+def test_no_gradient_is_computed_below_the_moving_block(arguments):
+    if "jit_compile" in arguments and keras.backend.backend() == "torch":
+        pytest.skip("torch.compile needs a compiler")
+    schedule = dense(**arguments)
     # Forward 4; the block's own weights 1; the way back through the layers above it, 3 - block.
-    assert [products(schedule.flops(Update((k,)), x, y)) for k in range(4)] == [8, 7, 6, 5]
+    assert [products(schedule.flops(Update((k,)), *batch())) for k in range(4)] == [8, 7, 6, 5]
 
 
 def test_all_blocks_together_cost_what_stock_costs():
-    schedule, x, y = met(layerwise.BlockCoordinate())
     for update in (Update((0, 1, 2, 3)), Update(None)):
-        assert products(schedule.flops(update, x, y)) == 4 + 4 + 3
+        assert products(dense().flops(update, *batch())) == 4 + 4 + 3
 
 
 @pytest.mark.parametrize(("blocks", "weights"), [((0, 3), 2), ((2, 3), 2)])
 def test_between_the_moving_blocks_no_weight_gradient_is_computed(blocks, weights):
-    schedule, x, y = met(layerwise.BlockCoordinate())
     expected = 4 + weights + (3 - min(blocks))
-    assert products(schedule.flops(Update(blocks), x, y)) == expected
+    assert products(dense().flops(Update(blocks), *batch())) == expected
 
 
 def test_a_greedy_stage_runs_its_prefix_its_block_and_its_head():
     def head(features):
         return keras.layers.Dense(WIDTH)(features)
 
-    schedule, x, y = met(layerwise.GreedyLayerwise(head=head), epochs=4)
-    found = [products(schedule.flops(schedule.updates(k, k)[0], x, y)) for k in range(4)]
+    schedule = layerwise.GreedyLayerwise(head=head)
+    met(schedule, dense().model)
+    schedule.prepare(epochs=4)
+    found = [products(schedule.flops(schedule.updates(k, k)[0], *batch())) for k in range(4)]
     # Forward k + 2, the weights of block and head 2, back through the head 1; the last stage has
     # no head: forward 4, weights 1.
     assert found == [5, 6, 7, 5]
 
 
-@pytest.mark.parametrize("block", [0, 2, 3, "all"])
-def test_convolutions(block):
+@pytest.mark.parametrize("blocks", [(0,), (2,), (3,), None], ids=str)
+def test_convolutions(blocks):
+    x, y = np.ones((8, 8, 8, 16), "float32"), np.zeros(8, "int32")
+    convolution = 2 * (8 * 8 * 8 * 16) * 16
+    expected = 4 + 4 + 3 if blocks is None else 4 + 1 + (3 - blocks[0])
+    found = convolutional().flops(Update(blocks), x, y)
+    assert expected * convolution <= found < (expected + 0.5) * convolution
+
+
+@functools.cache
+def convolutional():
+    """Return a schedule that has met a net of four equal convolutions."""
     layers = [keras.layers.Conv2D(16, 1, name=f"block_{k}") for k in range(4)]
     pool = keras.layers.GlobalAveragePooling2D()
     model = compiled(keras.Sequential([keras.Input((8, 8, 16)), *layers, pool]), "sgd")
-    x, y = np.ones((8, 8, 8, 16), "float32"), np.zeros(8, "int32")
-    schedule = layerwise.BlockCoordinate()
-    model.fit(x, y, verbose=0, callbacks=[schedule])
-    convolution = 2 * (8 * 8 * 8 * 16) * 16
-    update = Update(None if block == "all" else (block,))
-    expected = (4 + 4 + 3 if block == "all" else 4 + 1 + (3 - block)) * convolution
-    assert expected <= schedule.flops(update, x, y) < expected + 0.5 * convolution
+    return met(layerwise.BlockCoordinate(), model)
 
 
 def test_attention():
@@ -84,8 +97,7 @@ def test_attention():
     outputs = keras.layers.GlobalAveragePooling1D(data_format="channels_last")(value)
     model = compiled(keras.Model(inputs, outputs), "sgd")
     x, y = np.ones((2, length, WIDTH), "float32"), np.zeros(2, "int32")
-    schedule = layerwise.BlockCoordinate()
-    model.fit(x, y, verbose=0, callbacks=[schedule])
+    schedule = met(layerwise.BlockCoordinate(), model)
     product = 2 * (2 * length) * WIDTH * WIDTH  # length is width: also one of scores or of values
     # Forward: 4 projections, scores and values. Back to queries, keys and values: 1 + 4, and torch
     # computes the scores again; on to the input 3.

@@ -1,0 +1,233 @@
+"""The list of all schedules, each once, and what every one of them promises.
+
+A newcomer adds one line to `SCHEDULES`. These modules then test it, each one promise, on whichever backend is active:
+
+- `test_moving.py`: a block that no Update names keeps every bit, and a block that one names moves;
+- `test_stock_equality.py`: the run is stock `fit` bit for bit, where that is claimed;
+- `test_state.py`: the optimizer's slots are trained, complete and as large as promised;
+- `test_programs.py`: a second fit compiles nothing and, from the same start, repeats the first bit for bit;
+- `test_resume.py`: a run that was cut off and started again ends as one that was not;
+- `test_left_behind.py`: after `fit`, ended or cut off, model and optimizer are stock;
+- `test_config.py`: the schedule is its config;
+- `test_errors.py`: what it cannot honour raises before the first step.
+
+`whole(case)` trains a schedule once in a process, and all of these look at that one run.
+"""
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pytest
+
+import layerwise
+from layerwise import BlockCoordinate, GreedyLayerwise, Simultaneous
+from tests.helpers import (
+    AtBatch,
+    Counts,
+    Snapshots,
+    attributes,
+    compiled,
+    normalized_mlp,
+    state_of,
+    values,
+    vectors,
+)
+
+DEPTH, BATCHES, BATCH = 4, 5, 8  # blocks of the model, batches of an epoch, examples of a batch
+
+
+@keras.saving.register_keras_serializable("tests")
+class LastTwoTakeTurns(layerwise.Schedule):
+    """A schedule as a user writes it: the last block moves, and on every third batch the one before it, too."""
+
+    def updates(self, epoch, step):
+        last = len(self.blocks) - 1
+        return (layerwise.Update((last,) if step % 3 else (last - 1, last)),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A schedule and what it claims.
+
+    Attributes:
+        name: what tests call it.
+        make: makes a new schedule, the same each time.
+        epochs: how long the conformance model is trained under it.
+        equals_stock: it claims to be `fit` without a schedule, bit for bit.
+        has_stages: it trains one block after another under heads, so that the logs say which `stage` it is.
+        takes_any_model: it installs nothing, so it takes whatever `fit` takes, also a model with its own train_step.
+    """
+
+    name: str
+    make: Callable[[], layerwise.Schedule]
+    epochs: int = 4
+    equals_stock: bool = False
+    has_stages: bool = False
+    takes_any_model: bool = False
+
+    def __str__(self):
+        return self.name
+
+
+SCHEDULES = (
+    Case("simultaneous", Simultaneous, equals_stock=True, takes_any_model=True),
+    Case("one block", lambda: BlockCoordinate(blocks=1), equals_stock=True),
+    Case("cyclic", lambda: BlockCoordinate(every=2)),
+    Case("shuffled, reset", lambda: BlockCoordinate(order="shuffled", every=3, state="reset")),
+    Case("random, epochs", lambda: BlockCoordinate(order="random", every="epoch", seed=3)),
+    Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_3"])),
+    Case("sweeps", lambda: BlockCoordinate(order="reverse", sweep_each_batch=True)),
+    Case("shared programs", lambda: BlockCoordinate(max_programs=2)),
+    Case("greedy", GreedyLayerwise, has_stages=True),
+    Case(
+        "greedy, fine-tuned",
+        lambda: GreedyLayerwise(head="mlp", epochs_per_block=1, finetune_epochs=1),
+        epochs=5,
+        has_stages=True,
+    ),
+    Case("a user's", LastTwoTakeTurns),
+)
+
+
+def every_schedule(claims=lambda case: True):
+    """Return the decorator that runs a test on every schedule of the list that claims something."""
+    return pytest.mark.parametrize("case", [c for c in SCHEDULES if claims(c)], ids=str)
+
+
+def named(name):
+    """Return the case of that name."""
+    (found,) = [case for case in SCHEDULES if case.name == name]
+    return found
+
+
+def new_model():
+    """Return the model of all promises: four blocks with batch normalization and dropout, whose tracing is counted.
+
+    Its optimizer moves a block on a zero gradient (weight decay), looks at all gradients at once (the norm that clips) and
+    at the count of steps (a cosine).
+    """
+    rate = keras.optimizers.schedules.CosineDecay(0.02, 100)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05, global_clipnorm=0.5)
+    model = normalized_mlp(depth=DEPTH - 1, dropout=0.3, first=Counts(name="counts"))
+    return compiled(model, optimizer, metrics=["accuracy"])
+
+
+def fitted(model, *callbacks, epochs, **arguments):
+    """Train in a fixed order of batches, five an epoch, and return the history."""
+    x, y = vectors(BATCHES * BATCH)
+    arguments = {"batch_size": BATCH, "shuffle": False, "verbose": 0, **arguments}
+    return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **arguments).history
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the optimizer, its count and the bytes of its slots at every batch, and the weights after every epoch."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.held, self.epochs, self.seen, self.counts = schedule, [], [], [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.seen.append(self.model.optimizer)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(self.model.optimizer)
+        self.counts.append(int(self.model.optimizer.iterations))
+        if self.schedule is not None:
+            self.held.append(self.schedule.optimizer_state_bytes())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append((values(self.model.weights), values(self.model.optimizer.variables)))
+
+
+@dataclasses.dataclass
+class Run:
+    """One training of the model, and all that was seen of it: arrays are copies, taken when it ended."""
+
+    model: keras.Model
+    schedule: layerwise.Schedule | None
+    start: list  # the state before it, for `put_back`
+    history: dict
+    epochs: list  # (weights, optimizer variables) after each epoch
+    held: list  # bytes of optimizer slots after each batch
+    counts: list  # the optimizer's count after each batch
+    seen: list  # the model's optimizer before and after each batch
+    snapshots: Snapshots
+    optimizer: keras.optimizers.Optimizer  # what compile made of it, before fit
+    variables: list = dataclasses.field(init=False)
+    slots: list = dataclasses.field(init=False)
+    heads: list = dataclasses.field(init=False)
+    attributes: list = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        self.variables = values(self.model.variables)
+        self.slots = values(self.model.optimizer.variables)
+        self.heads = head_values(self.schedule)
+        self.attributes = attributes(self.model)
+
+
+def head_values(schedule):
+    """Return the values of all heads of a schedule, in order."""
+    heads = {} if schedule is None else schedule.heads
+    return [value for k in sorted(heads) for value in values(heads[k].variables)]
+
+
+@functools.cache
+def whole(case):
+    """Train under a schedule without interruption; the same Run for all tests of a process."""
+    return _run(case.make(), case.epochs)
+
+
+@functools.cache
+def stock(epochs=4):
+    """Train the same model without a schedule."""
+    return _run(None, epochs)
+
+
+def _run(schedule, epochs):
+    model = new_model()
+    optimizer, start = model.optimizer, state_of(model)
+    snapshots, watch = Snapshots(), Watch(schedule)
+    callbacks = [snapshots, watch] if schedule is None else [schedule, snapshots, watch]
+    history = fitted(model, *callbacks, epochs=epochs)
+    return Run(
+        model=model,
+        schedule=schedule,
+        start=start,
+        history=history,
+        epochs=watch.epochs,
+        held=watch.held,
+        counts=watch.counts,
+        seen=watch.seen,
+        snapshots=snapshots,
+        optimizer=optimizer,
+    )
+
+
+@functools.cache
+def cut_off(case):
+    """Train under a schedule until an error in the last but one epoch; return model, folder of the backup and epoch.
+
+    The error leaves as much behind as a kill or Ctrl-C: nobody says goodbye to the callbacks.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="layerwise_tests_")) / "backup"
+    model, schedule, epoch = new_model(), case.make(), case.epochs - 2
+    callbacks = [schedule, keras.callbacks.BackupAndRestore(folder)]
+    callbacks = callbacks if schedule_first(case) else callbacks[::-1]
+    try:
+        fitted(model, *callbacks, AtBatch(epoch, 2, _fail), epochs=case.epochs)
+    except InterruptedError:
+        return model, folder, epoch
+    raise AssertionError("it was not cut off")
+
+
+def schedule_first(case):
+    """Whether the schedule stands before BackupAndRestore when the run is cut off; when it is resumed it is the reverse."""
+    return SCHEDULES.index(case) % 2 == 0
+
+
+def _fail():
+    raise InterruptedError
