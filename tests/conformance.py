@@ -24,6 +24,9 @@ import keras
 import pytest
 
 import layerwise
+from examples.freeze_out import FreezeOut
+from examples.lisa import Lisa
+from examples.local_losses import LocalLosses
 from layerwise import BlockCoordinate, GreedyLayerwise, Simultaneous
 from tests.helpers import (
     AtBatch,
@@ -47,6 +50,12 @@ class LastTwoTakeTurns(layerwise.Schedule):
     def updates(self, epoch, step):
         last = len(self.blocks) - 1
         return (layerwise.Update((last,) if step % 3 else (last - 1, last)),)
+
+
+@keras.saving.register_keras_serializable("tests")
+def fading(epoch, step):
+    """A learning-rate factor as a user writes it."""
+    return 1 / (1 + step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +98,17 @@ SCHEDULES = (
         epochs=5,
         has_stages=True,
     ),
+    Case("gauss-southwell", lambda: BlockCoordinate(order="gauss_southwell", every=2)),
+    Case(
+        "gauss-southwell by parameter",
+        lambda: BlockCoordinate(order="gauss_southwell_rms", every="epoch", state="reset"),
+    ),
+    Case("rates of one", lambda: Simultaneous(rates={"block_0": 1}), equals_stock=True),
+    Case("rates", lambda: BlockCoordinate(rates={1: 0.5, 2: fading}, order="shuffled")),
     Case("a user's", LastTwoTakeTurns),
+    Case("local losses", LocalLosses, has_stages=True),
+    Case("LISA", lambda: Lisa(n_between=1, every=3)),
+    Case("FreezeOut", lambda: FreezeOut(steps=30)),
 )
 
 

@@ -1,6 +1,5 @@
 """Tiny models, data and callbacks that several test files use."""
 
-import dataclasses
 import functools
 
 import keras
@@ -147,11 +146,8 @@ def attributes(model):
 
 def update(blocks, head=None, frozen_below=0, **arguments):
     """Return an Update that descends the loss of the head after a block, or the model's own where that is None."""
-    names = {field.name for field in dataclasses.fields(layerwise.Update)}
-    if "losses" in names:
-        losses = (layerwise.Loss(after=head),)
-        return layerwise.Update(blocks, losses=losses, frozen_below=frozen_below, **arguments)
-    return layerwise.Update(blocks, head=head, frozen_below=frozen_below, **arguments)
+    losses = (layerwise.Loss(after=head),)
+    return layerwise.Update(blocks, losses=losses, frozen_below=frozen_below, **arguments)
 
 
 def met(schedule, model):
@@ -165,15 +161,15 @@ def after_each_program(schedule, function):
 
     This reaches into the package: where its inside changes, this is the place to mend.
     """
-    session = schedule._session
-    run = session.run
+    programs = schedule._block_model.programs
+    run = programs.run
 
     def then(*arguments):
         result = run(*arguments)
         function()
         return result
 
-    session.run = then
+    programs.run = then
 
 
 # --- compiled models that several tests share
