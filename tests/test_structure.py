@@ -147,3 +147,80 @@ def test_importing_loads_no_other_framework():
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert said.stdout.strip() == "[]", said.stderr
+
+
+# A package imports those before it; `__init__` is what users import and may import all.
+ORDER = (
+    "version", "backends", "blocks", "steps", "optimizers", "training", "features", "schedules",
+    "diagnostics", "comparison",
+)  # fmt: skip
+RANKED = [path for path in MODULES if path.parent.name != ROOT.name and "layerwise" in path.parts]
+RANKED = [path for path in RANKED if path != ROOT / "layerwise" / "__init__.py"]
+
+
+def rank(parts):
+    return ORDER.index(parts[0].removesuffix(".py"))
+
+
+@pytest.mark.parametrize("path", RANKED, ids=name_of)
+def test_imports_run_one_way(path):
+    own = rank(path.relative_to(ROOT / "layerwise").parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [getattr(node, "module", None) or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] == "layerwise":
+                assert len(parts) > 1, f"{module}: name the package that it comes from"
+                assert rank(parts[1:]) <= own, module
+            assert parts[0] not in ("experiments", "tests", "examples")
+
+
+def test_contributing_tells_the_same_order():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = [name for name in ORDER if f"| `{name}` |" in text]
+    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == named
+
+
+BACKENDS = ("tensorflow", "jax", "torch")
+ROOMS = ("step", "fit", "memory", "flops", "derivatives")
+
+
+def offered(backend):
+    """`{room: names}`: what a backend's `__init__` takes from each of its rooms, in the order of their definition."""
+    folder, found = ROOT / "layerwise" / "backends" / backend, {}
+    for node in ast.parse((folder / "__init__.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            found[node.module.rpartition(".")[2]] = {alias.name for alias in node.names}
+    ordered = {}
+    for room, names in found.items():
+        defined = []
+        for node in ast.parse((folder / f"{room}.py").read_text()).body:
+            targets = getattr(node, "targets", [])
+            name = getattr(node, "name", None) or (targets[0].id if targets else None)
+            defined += [name] if name in names else []
+        ordered[room] = defined
+    return ordered
+
+
+def test_backends_have_the_same_rooms_with_the_same_functions_in_the_same_order():
+    first, *others = (offered(backend) for backend in BACKENDS)
+    assert set(first) == set(ROOMS)
+    assert all(names for names in first.values())
+    for other in others:
+        assert other == first
+
+
+LONGEST_FILE, LONGEST_CLASS = 300, 200
+# The face of the package: half of it is the docstrings of public names.
+LONG_CLASSES = {"Schedule"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_classes_can_be_read_at_once(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef) and node.name not in LONG_CLASSES:
+            assert node.end_lineno - node.lineno < LONGEST_CLASS, node.name

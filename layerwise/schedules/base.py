@@ -15,6 +15,7 @@ from layerwise.schedules.config import Configurable, plain
 from layerwise.schedules.rates import Rates
 from layerwise.steps import Look, Update
 from layerwise.training import BlockModel, Progress, Session, checks, leave
+from layerwise.training.foresight import sharing
 
 
 class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
@@ -205,11 +206,10 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
 
     def flops(self, update: Update | Look, x: Any, y: Any) -> int:
         """Floating-point operations of one Update, or one Look, on the batch `(x, y)`, as the backend counts them."""
-        sharing: tuple = ()
+        shared: tuple = ()
         if isinstance(update, Update) and update.blocks is not None:
-            shares = backend.SHARES and not update.by_blocks
-            sharing = self.sharing(update) if shares else (update,)
-        return self._met(self._block_model).flops(update, sharing, x, y)
+            shared = sharing(self, update)
+        return self._met(self._block_model).flops(update, shared, x, y)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Predictions of what is being trained: through the current stage's head, else the model's output."""

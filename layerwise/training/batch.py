@@ -1,8 +1,7 @@
 """A batch's way through a running `fit`: look, plan, make state ready, find the program, run it, record it."""
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,8 +13,7 @@ from layerwise.optimizers.slots import Memory
 from layerwise.steps import Update
 from layerwise.steps.update import starts_visit
 from layerwise.training import checks
-
-LOOK_AHEAD = 1000  # batches of an epoch whose programs are foreseen
+from layerwise.training.foresight import Foresight, sharing
 
 
 class Substitution(keras.callbacks.Callback):
@@ -56,7 +54,7 @@ class Batches:
         substitution: Substitution | None,
     ):
         self._schedule, self._block_model, self._progress = schedule, block_model, progress
-        self._steps, self._done = steps, 0
+        self.foresight = Foresight(schedule, block_model, progress, steps)
         self._stock, self._substitution = backend.stock_program(stock), substitution
         self._state = None
         if block_model.optimizer is not None:
@@ -127,23 +125,12 @@ class Batches:
                 self._record(update, starts, batches=1)
                 if i == len(plan) - 1:
                     position.step += 1
-                    self._done += 1
+                    self.foresight.done += 1
         return shown
 
     def are_alike(self, n: int) -> bool:
         """Whether each of the next n batches of this epoch is one and the same Update, and no state changes in them."""
-        if self._steps is None or self._steps - self._done < n or self.substitutes:
-            return False
-        coming = list(itertools.islice(self._foreseen(), n))
-        last, first = self._progress.history.last, coming[0][0] if coming else None
-        if first is not None and first.blocks is None:
-            return True
-        for updates in coming:
-            state_changes = self._schedule.state != "keep" and starts_visit(updates[0], last)
-            if len(updates) > 1 or updates[0] != first or state_changes or self._rated:
-                return False
-            last = updates[0]
-        return len(coming) == n
+        return not self.substitutes and self.foresight.are_alike(n)
 
     def carry_out_alike(self, n: int, run: Callable, memory: tuple) -> dict:
         """Carries out n batches of which `are_alike` is true in one call: `run(program) -> logs`."""
@@ -154,26 +141,18 @@ class Batches:
             ((update, starts),) = self.plan()
             self._record(update, starts, batches=1)
             position.step += 1
-            self._done += 1
+            self.foresight.done += 1
         return self._with_stage(update, logs)
 
     def following(self) -> Any:
-        """The next program of this epoch that is not compiled yet, as far as that is known; else None.
-
-        Not under state="drop": the slots that it would be traced with are not there.
-        """
-        if self._schedule.state == "drop":
-            return None
-        for key in self.coming_programs():
-            if key not in self._block_model.programs:
-                return self._block_model.programs.get(key)
-        return None
+        """The next program of this epoch that is not compiled yet, as far as that is known; else None."""
+        return self.foresight.next_program()
 
     # --- what a session asks
 
     def begin_epoch(self) -> Update:
         """An epoch begins: checks its first Updates, and returns the last one of the first batch."""
-        self._done = 0
+        self.foresight.begin_epoch()
         update = self.next_updates()[-1]
         if self._substitution is not None:
             self._substitution.begin_epoch(self._block_model, update, self._progress.add_compiling)
@@ -189,15 +168,6 @@ class Batches:
             self._known.update(updates)
         return updates
 
-    def coming_programs(self) -> Iterator[tuple]:
-        """The keys of the programs that the rest of this epoch needs, as far as that is known."""
-        seen = set()
-        for updates in self._foreseen():
-            for i, update in enumerate(updates):
-                if update.blocks is not None and (update, i == 0) not in seen:
-                    seen.add((update, i == 0))
-                    yield self._sharing(update), i == 0, self._rated
-
     # --- inside
 
     def _due_looks(self):
@@ -206,34 +176,20 @@ class Batches:
         checks.check_looks(looks, self._schedule)
         return looks
 
-    def _foreseen(self):
-        """The Updates of the batches that are left of this epoch; none where the schedule has to look first."""
-        if self._schedule.can_look or self._steps is None:
-            return
-        position = self._progress.position
-        for ahead in range(min(self._steps - self._done, LOOK_AHEAD)):
-            yield self._schedule.updates(position.epoch, position.step + ahead)
-
-    def _sharing(self, update):
-        """The Updates that share a program with this one, itself included."""
-        if not backend.SHARES or update.by_blocks:
-            return (update,)
-        return self._schedule.sharing(update)
-
     def _one(self, update, starts, shows, run, memory):
         position, programs = self._progress.position, self._block_model.programs
         if update.blocks is None:
             logs, seconds = programs.run(("stock",), self._stock, lambda program: run(program, 0))
             self._progress.add_compiling(seconds)
             return logs
-        sharing = self._sharing(update)
-        self._state.prepare(update, starts, sharing, Memory(*memory))
+        together = sharing(self._schedule, update)
+        self._state.prepare(update, starts, together, Memory(*memory))
         if self._rated:
             factors = self._schedule.factors(position.epoch, position.step)
             self._block_model.optimizer.set_factors(
                 {k: factors[k] for k in update.blocks if k in factors}
             )
-        key, index = (sharing, shows, self._rated), sharing.index(update)
+        key, index = (together, shows, self._rated), together.index(update)
         logs, seconds = programs.run(key, programs.get(key), lambda program: run(program, index))
         self._progress.add_compiling(seconds)
         return logs

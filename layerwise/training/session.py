@@ -97,7 +97,7 @@ class Session:
         if not self._params.get("verbose") or self.model.run_eagerly or not backend.SHARES:
             return
         programs = self.block_model.programs
-        coming = [key for key in self._batches.coming_programs() if key not in programs]
+        coming = [key for key in self._batches.foresight.programs() if key not in programs]
         coming = list(dict.fromkeys(coming))
         if len(coming) > 1 or (coming and self.progress.position.step):
             name = self.block_model.block_names
