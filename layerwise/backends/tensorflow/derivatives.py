@@ -15,6 +15,12 @@ def look_program(model, forward, groups):
     Returns:
         `look(data) -> {"loss": (), "gradient_norm": (len(groups),)}`, NumPy arrays, for a batch.
     """
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"A schedule that looks at gradients works on one device; this model is spread over {replicas} by a "
+            "tf.distribute strategy. Use a schedule that does not look, or one device."
+        )
     look = traced_look(model, forward, groups)
     if not model.run_eagerly:
         look = tf.function(
