@@ -88,10 +88,15 @@ def test_drop_holds_the_moving_block_alone(build, order):
     assert max(record.held) <= 2 * max(parameters)
 
 
-def test_after_fit_the_optimizer_has_all_its_slots_again():
+@pytest.mark.parametrize("built_before", [False, True])
+def test_after_fit_the_optimizer_has_all_its_slots_again(built_before):
     model = compiled(mlp(), "adam")
+    if built_before:
+        model.optimizer.build(model.trainable_variables)
     schedule = layerwise.BlockCoordinate(state="drop", every=2)
     model.fit(*vectors(40), batch_size=8, verbose=0, callbacks=[schedule])
+    if not built_before:  # slots that never had memory get it when another training begins
+        model.make_train_function()
     twin = compiled(mlp(), "adam")
     twin.optimizer.build(twin.trainable_variables)
     shapes = [tuple(slot.shape) for slot in twin.optimizer.variables]

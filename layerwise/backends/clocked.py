@@ -35,12 +35,12 @@ def _clocked(cls):
             finally:
                 self.__dict__.pop("_layerwise_factor", None)
 
-    def apply(self, gradients, variables):
+    def apply(self, grads, trainable_variables=None):
         if (
             not self._layerwise_counts_batch
         ):  # the batch is counted already, and apply counts it again
             self._iterations.assign(keras.ops.maximum(self._iterations - 1, 0))
-        cls.apply(self, gradients, variables)
+        cls.apply(self, grads, trainable_variables)
 
     return type(cls)(
         cls.__name__,

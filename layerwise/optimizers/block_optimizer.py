@@ -107,6 +107,11 @@ class BlockOptimizer:
         self._factors = [1.0] * len(self._groups)
         self._seen = self._iterations()
 
+    @property
+    def owners(self) -> list:
+        """The optimizers that are saved with the model: the user's, and the inner one of a LossScaleOptimizer."""
+        return list({id(o): o for o in (self.optimizer, self.rule)}.values())
+
     # --- a step
 
     def apply(

@@ -1,5 +1,6 @@
 """The optimizer's slots by block: kept, reset, or dropped, so that memory is held for the moving blocks only."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -86,15 +87,47 @@ class Slots:
                     memory.fill(slot, *self._initial(slot, name))
                     self.released.discard(id(slot))
 
-    def save(self, optimizer: Any, store: Any) -> None:
+    def attach(self, optimizers: Iterable[Any]) -> None:
+        """Lets optimizers save and load slots that have no memory."""
+        for optimizer in optimizers:
+            stock = optimizer.load_own_variables
+            optimizer.save_own_variables = functools.partial(self._save, optimizer)
+            optimizer.load_own_variables = functools.partial(self._load, optimizer, stock)
+
+    def detach(self, optimizers: Iterable[Any]) -> None:
+        """The optimizers save and load by themselves again."""
+        for optimizer in optimizers:
+            vars(optimizer).pop("save_own_variables", None)
+            vars(optimizer).pop("load_own_variables", None)
+
+    def _save(self, optimizer, store):
         """Writes an optimizer's variables as it would itself, released slots as new ones."""
-        names = {id(slot): name for slots in self.by_block for slot, name in slots}
+        names = self._names()
         for i, variable in enumerate(optimizer.variables):
             if id(variable) in self.released:
                 shape, number = self._initial(variable, names[id(variable)])
                 store[str(i)] = np.full(shape, number, dtype="float32")
             else:
                 store[str(i)] = backend.to_numpy(variable)
+
+    def _load(self, optimizer, stock, store):
+        """Reads an optimizer's variables as it would itself; released slots that are as new stay released."""
+        variables, names = optimizer.variables, self._names()
+        if len(store.keys()) != len(variables):
+            stock(store)  # which says so
+            return
+        for i, variable in enumerate(variables):
+            value = np.array(store[str(i)])
+            if id(variable) in self.released:
+                shape, number = self._initial(variable, names[id(variable)])
+                if np.all(value == number):
+                    continue
+                backend.fill(variable, shape, number)
+                self.released.discard(id(variable))
+            variable.assign(value)
+
+    def _names(self):
+        return {id(slot): name for slots in self.by_block for slot, name in slots}
 
     def _initial(self, slot, name):
         """Shape and number of a slot as a new optimizer would have it."""

@@ -6,7 +6,6 @@ goodbye, so the dispatcher comes with a replaced `make_train_function` by which 
 clears it away first.
 """
 
-import functools
 from typing import Any
 
 import keras
@@ -37,6 +36,8 @@ class Session:
             checks.check_trainable(progress.paths, self.model)
             backend.check(self.model)
         block_model.begin(progress, schedule.seed)
+        if schedule.state == "drop":
+            block_model.optimizer.slots.attach(block_model.optimizer.owners)
         self._checkpoint = Checkpoint(self)
         self._checkpoint.check_backups(callbacks)
         internals.attach(self.model, self._checkpoint)
@@ -56,9 +57,6 @@ class Session:
             self._stock,
             next((c for c in listed if isinstance(c, Substitution)), None),
         )
-        if schedule.state == "drop":
-            for owner in (optimizer.optimizer, optimizer.rule):
-                owner.save_own_variables = functools.partial(optimizer.slots.save, owner)
         self._dispatcher = model.train_function = backend.train_function(model, self._batches)
 
         def make_train_function(force=False):
@@ -167,6 +165,8 @@ class Session:
         """
         model, optimizer = self.model, self.block_model.optimizer
         if not self._entered:
+            if optimizer is not None:
+                optimizer.slots.detach(optimizer.owners)
             internals.detach(model)
             return
         self.end_test()
@@ -181,8 +181,7 @@ class Session:
         self._entered = False
         del model.make_train_function
         if optimizer is not None:
-            for owner in (optimizer.optimizer, optimizer.rule):
-                vars(owner).pop("save_own_variables", None)
+            optimizer.slots.detach(optimizer.owners)
             if memory:
                 optimizer.slots.restore(range(len(self.block_model.blocks)))
             optimizer.finish()
