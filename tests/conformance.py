@@ -103,7 +103,7 @@ SCHEDULES = (
         "gauss-southwell by parameter",
         lambda: BlockCoordinate(order="gauss_southwell_rms", every="epoch", state="reset"),
     ),
-    Case("rates of one", lambda: Simultaneous(rates={"block_0": 1}), equals_stock=True),
+    Case("rates of one", lambda: Simultaneous(rates={0: 1}), equals_stock=True),
     Case("rates", lambda: BlockCoordinate(rates={1: 0.5, 2: fading}, order="shuffled")),
     Case("a user's", LastTwoTakeTurns),
     Case("local losses", LocalLosses, has_stages=True),

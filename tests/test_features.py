@@ -193,7 +193,7 @@ def test_py_datasets():
 
 
 def test_half_precision_and_many_chunks(monkeypatch):
-    monkeypatch.setattr("layerwise.features.CHUNK_BYTES", 5 * 16)
+    monkeypatch.setattr("layerwise.features.store.CHUNK_BYTES", 5 * 16)
     keras.config.set_dtype_policy("mixed_bfloat16")
     one, two = (fitted(cache, mlp, *vectors(COUNT), shuffle=False) for cache in (None, "disk"))
     assert same_bits(one[1], two[1])
@@ -283,7 +283,6 @@ def test_nothing_is_left_behind(error, epoch, tmp_path, monkeypatch):
     with pytest.raises(error):
         schedule.fit(model, x, y, cache_features="disk", callbacks=Stop(), **arguments)
     assert os.listdir(tmp_path) == []
-    assert schedule.feature_cache is None
     model.fit(x, y, batch_size=BATCH, verbose=0)
     assert "stage" not in model.history.history
 

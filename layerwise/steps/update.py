@@ -65,7 +65,7 @@ class Update:
             Not part of the identity either.
 
     Raises:
-        ValueError: `blocks`, `losses` or `resident` are not such tuples, or a moving block feels none of the losses.
+        ValueError: `blocks`, `losses` or `resident` are not such tuples.
 
     Example:
     >>> from layerwise import Loss, Update
@@ -98,9 +98,6 @@ class Update:
             raise ValueError(
                 f"An Update's resident blocks must be some of those that move, ascending, got {self!r}."
             )
-        for block in self.blocks:
-            if not any(loss.reaches(block) for loss in self.losses):
-                raise ValueError(f"Block {block} moves, but feels none of the losses of {self!r}.")
 
     @property
     def by_blocks(self) -> bool:

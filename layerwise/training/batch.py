@@ -162,7 +162,8 @@ class Batches:
         """What the schedule wants for the next batch, checked."""
         epoch, step = self._progress.position.epoch, self._progress.position.step
         updates = self._schedule.updates(epoch, step)
-        if not isinstance(updates, tuple) or not updates or not self._known.issuperset(updates):
+        whole = isinstance(updates, tuple) and all(isinstance(u, Update) for u in updates)
+        if not (whole and updates and self._known.issuperset(updates)):
             place = f"epoch {epoch}, step {step}"
             checks.check_updates(updates, self._schedule, self._block_model, place)
             self._known.update(updates)

@@ -112,6 +112,11 @@ def check_update(update: Update, n: int, heads: dict) -> None:
         raise ValueError(
             f"An Update's blocks must be indices from 0 to {n - 1}, and frozen_below at most the lowest, got {update!r}."
         )
+    for block in blocks:
+        if not any(loss.reaches(block) for loss in update.losses):
+            raise ValueError(
+                f"Block {block} moves, but feels none of the losses of {update!r}: let a loss reach it, or let it rest."
+            )
     missing = [after for after in update.heads if after not in heads]
     if missing:
         raise ValueError(
