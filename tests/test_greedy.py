@@ -620,7 +620,7 @@ def test_a_subclassed_model_is_told_what_takes_it(blocks):
 
 @pytest.mark.parametrize("blocks", ["auto", 2])
 def test_errors_of_a_partition_name_the_argument_of_the_schedule(blocks):
-    with pytest.raises(ValueError, match="use blocks='layer'.*or blocks=1") as caught:
+    with pytest.raises(ValueError, match=r"use blocks='layer'.*or blocks=1") as caught:
         fit_subclassed(layerwise.BlockCoordinate(blocks=blocks))
     assert "by=" not in str(caught.value)
 

@@ -6,7 +6,7 @@ import keras
 
 
 @functools.cache
-def _clocked(cls):
+def clocked_class(cls):
     """`cls` with an update rule that runs once per group of variables, each group with its own step count.
 
     What an optimizer reads as its step count and as its learning rate are the group's while the group's turn lasts.
@@ -62,18 +62,18 @@ def _clocked(cls):
 
 
 class clocked:
-    """While in this context, `optimizer` updates its variables group by group (see `_clocked`).
+    """While in this context, `optimizer` updates its variables group by group (see `clocked_class`).
 
     The context spans the tracing of a step, or an eager step; nobody else sees the optimizer meanwhile. The replicas of a
-    `tf.distribute` strategy enter it one after another before the first leaves, so `stock`, its class, is given.
+    `tf.distribute` strategy enter it one after another before the first leaves, so both its classes are given.
     """
 
-    def __init__(self, optimizer, stock, groups, counts_batch):
-        self.optimizer, self.stock, self.groups = optimizer, stock, groups
-        self.counts_batch = counts_batch
+    def __init__(self, optimizer, stock, clocked, groups, counts_batch):
+        self.optimizer, self.stock, self.clocked = optimizer, stock, clocked
+        self.groups, self.counts_batch = groups, counts_batch
 
     def __enter__(self):
-        self.optimizer.__class__ = _clocked(self.stock)
+        self.optimizer.__class__ = self.clocked
         self.optimizer.__dict__["_layerwise_groups"] = self.groups
         self.optimizer.__dict__["_layerwise_counts_batch"] = self.counts_batch
 

@@ -75,7 +75,7 @@ class BlockOptimizer:
     def __init__(self, model: keras.Model, blocks: Any, heads: dict, released: bool = False):
         self.optimizer, self._heads = model.optimizer, heads
         self.rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        self._class = type(self.rule)
+        self._classes = type(self.rule), clocked.clocked_class(type(self.rule))
         _check(self.optimizer, self.rule)
         shapes: dict[int, tuple] = {}
         with backend.scope(model):
@@ -133,7 +133,7 @@ class BlockOptimizer:
         """
         for group in self._groups:
             group.factor = group.rate if rated else None
-        with clocked.clocked(self.rule, self._class, self._members, counts_batch):
+        with clocked.clocked(self.rule, *self._classes, self._members, counts_batch):
             (self.rule if unscaled else self.optimizer).apply(gradients, variables)
 
     def _members(self, variables):

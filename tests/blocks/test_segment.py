@@ -30,6 +30,8 @@ from tests.blocks.models import (
 )
 
 
+# Keras warns of what some of these models do with a mask, as their users would see.
+@pytest.mark.filterwarnings("ignore:Layer 'inner':UserWarning")
 @pytest.mark.parametrize("make", ZOO)
 def test_blocks_compose_to_the_model(make):
     model, x, expected = make()
