@@ -104,7 +104,9 @@ _numbers = itertools.count()
 def with_code_of_its_own(function):
     """A copy of a function that tracers take for another one: they count the versions of a piece of Python code."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
-    return types.FunctionType(code, function.__globals__, closure=function.__closure__)
+    return types.FunctionType(
+        code, function.__globals__, argdefs=function.__defaults__, closure=function.__closure__
+    )
 
 
 # --- saving

@@ -17,10 +17,13 @@ def program(spec):
     Returns:
         `run(index, data)`: carries out the Update on a batch, and returns logs (empty unless the step shows any).
     """
-    step = eager_step(spec)
     if spec.model._should_torch_compile():
-        # torch.compile keeps at most eight versions of one function.
+        # The optimizer's part differs by block and would break the graph: it stays eager. Of one function torch.compile
+        # keeps at most eight versions, so that each program needs one of its own.
+        step = eager_step(spec, torch.compiler.disable(spec.moves[0].apply))
         step = torch.compile(internals.with_code_of_its_own(step))
+    else:
+        step = eager_step(spec, spec.moves[0].apply)
     moving = {id(v) for v in spec.weights}
     resting = [v for v in spec.model.trainable_variables if id(v) not in moving]
 
@@ -31,8 +34,8 @@ def program(spec):
     return run
 
 
-def eager_step(spec):
-    """The step as a function of a batch."""
+def eager_step(spec, apply):
+    """The step as a function of a batch; `apply(gradients)` moves the weights."""
     model, (move,) = spec.model, spec.moves
 
     def step(data):
@@ -44,7 +47,7 @@ def eager_step(spec):
         weights = [v.value for v in move.weights]
         gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
         with torch.no_grad():
-            move.apply(list(gradients))
+            apply(list(gradients))
         if not spec.shows:
             return {}
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
