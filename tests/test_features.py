@@ -36,8 +36,10 @@ def normalized():
 
 def fitted(cache, build, *data, optimizer="adam", schedule=None, compile_with=(), **arguments):
     """Train with or without a cache, from the same seeds; return history, weights and schedule."""
-    keras.utils.set_random_seed(3)
     model = pooled(build, OPTIMIZERS[optimizer], metrics=("accuracy",), **dict(compile_with))
+    keras.utils.set_random_seed(
+        3
+    )  # after the model, which draws random numbers only where it is made anew
     schedule = schedule or layerwise.GreedyLayerwise()
     arguments = {"epochs": 2 * len(layerwise.partition(model)), "verbose": 0, **arguments}
     if len(data) == 2:

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+# layerwise.backends.internals has a cached function that a traced step calls.
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a:UserWarning")
 def test_more_blocks_than_torch_compiles_versions_of_one_function():
     import torch
 
