@@ -3,6 +3,7 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 
 import layerwise
@@ -133,3 +134,24 @@ def test_one_schedule_for_several_models():
     first, second, third = end(schedule), end(schedule), end(layerwise.BlockCoordinate(every=3))
     assert same_bits(first, third)
     assert same_bits(second, third), "with another model it starts afresh"
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    x, y = vectors(8)
+    file = str(tmp_path / "{epoch}.weights.h5")
+    for one, other in [
+        (layerwise.BlockCoordinate(seed=np.int64(1)), layerwise.BlockCoordinate(seed=np.int64(2))),
+        (
+            layerwise.Simultaneous(rates={np.int64(0): np.float32(0.5)}),
+            layerwise.Simultaneous(rates={np.int64(0): np.float32(0.25)}),
+        ),
+    ]:
+        assert json.dumps(one.get_config()) != json.dumps(other.get_config())
+        saving = keras.callbacks.ModelCheckpoint(file, save_weights_only=True)
+        compiled(mlp()).fit(x, y, verbose=0, callbacks=[one, saving])  # which writes the arguments
+        backup = keras.callbacks.BackupAndRestore(
+            tmp_path / type(one).__name__, delete_checkpoint=False
+        )
+        compiled(mlp()).fit(x, y, verbose=0, callbacks=[one, backup])
+        with pytest.raises(ValueError, match="written under another schedule"):
+            compiled(mlp()).fit(x, y, epochs=2, verbose=0, callbacks=[other, backup])

@@ -286,6 +286,22 @@ def test_several_steps_per_execution_change_nothing(every, state):
     assert visits.equals(one_visits)
 
 
+class StockAtOddSteps(layerwise.Schedule):
+    def updates(self, epoch, step):
+        return (layerwise.Update(blocks=None if step % 2 else (0,)),)
+
+
+@not_on_torch
+def test_several_steps_per_execution_where_stock_steps_come_among_others():
+    ends = []
+    for steps in (1, 3):
+        model = compiled(mlp(), "adam", steps_per_execution=steps)
+        _, history = fitted(model, [StockAtOddSteps()])
+        ends.append((values(model.weights), history))
+    assert same_bits(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
+
+
 @not_on_torch
 def test_several_steps_per_execution_in_sweeps_and_greedy_stages():
     x, y = vectors(52)

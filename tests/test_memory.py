@@ -137,3 +137,53 @@ def test_another_partition_after_a_released_fit():
     twin.optimizer.build(twin.trainable_variables)
     shapes = [tuple(np.shape(v)) for v in values(twin.optimizer.variables)]
     assert [tuple(np.shape(v)) for v in values(model.optimizer.variables)] == shapes
+
+
+@pytest.mark.parametrize("made_ready", ["build", "evaluate", "a fit that fails before it begins"])
+@pytest.mark.parametrize(
+    "next_call", ["fit", "train_on_batch", "another schedule", "stock schedule", "save"]
+)
+def test_slots_without_memory_before_a_fit_are_nobody_elses_trouble(
+    made_ready, next_call, tmp_path
+):
+    x, y = vectors(8)
+    model, twin = compiled(mlp(), "adam"), compiled(mlp(), "adam")
+    schedule = layerwise.BlockCoordinate(state="drop")
+    if made_ready == "build":
+        schedule.build(model)
+        assert schedule.optimizer_state_bytes() == 0
+    elif made_ready == "evaluate":
+        model.evaluate(x, y, verbose=0, callbacks=[schedule])
+    else:
+        fails = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.fit(x, y, verbose=0, callbacks=[fails, schedule])
+    if next_call == "save":
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+    others = {
+        "another schedule": layerwise.BlockCoordinate,
+        "stock schedule": layerwise.Simultaneous,
+    }
+    for each in (model, twin):
+        if next_call == "train_on_batch":
+            each.train_on_batch(x, y)
+        else:
+            callbacks = [others[next_call]()] if next_call in others else []
+            each.fit(x, y, shuffle=False, verbose=0, callbacks=callbacks)
+    assert same_bits(values(model.weights), values(twin.weights))
+    assert same_bits(values(model.optimizer.variables), values(twin.optimizer.variables))
+    assert "_layerwise" not in vars(model)
+    assert "make_train_function" not in vars(model)
+
+
+def test_building_twice_changes_nothing():
+    model, twin = compiled(mlp(), "adam"), compiled(mlp(), "adam")
+    schedule = layerwise.BlockCoordinate(state="drop")
+    schedule.build(model)
+    schedule.build(model)
+    assert schedule.optimizer_state_bytes() == 0
+    held = dropped(model, schedule)
+    assert max(held) <= largest(schedule)
+    dropped(twin, layerwise.BlockCoordinate(state="drop"))
+    assert same_bits(values(model.weights), values(twin.weights))

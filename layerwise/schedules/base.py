@@ -235,8 +235,11 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         Raises:
             ValueError: As `fit` would raise it.
         """
-        leave(model)
+        leave(model, going_on=self._block_model if self.state == "drop" else None)
         self._meet(model)
+        if self.state == "drop":
+            # Whoever trains the model before the schedule does finds slots with memory.
+            Session(self, self._block_model, self._progress, None)
 
     def restart(self, seed: int | None = None) -> None:
         """Forgets the position and all that was learned (heads, step counts), and keeps the compiled programs."""
@@ -288,6 +291,7 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
     # --- inside
 
     def _meet(self, model):
+        checks.check_compiled(model)
         if self.divides:
             checks.check_model(model)
         self._block_model = BlockModel.of(self, model)

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 from layerwise.blocks import Blocks
 
@@ -62,11 +63,13 @@ def _parameters(cls):
 
 
 def plain(value):
-    """Lists, copied, of what may be tuples or the user's own lists; layer names for Blocks."""
+    """Lists, copied, of tuples or the user's own lists; layer names for Blocks, Python's numbers for NumPy's."""
     if isinstance(value, Blocks):
         return [[layer.name for layer in block.layers] for block in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {plain(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

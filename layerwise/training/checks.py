@@ -9,12 +9,16 @@ from layerwise.blocks.graph import has_graph
 from layerwise.steps import Look, Update
 
 
-def check_model(model: keras.Model) -> None:
-    """Raises ValueError where no block of the model can be moved by itself."""
+def check_compiled(model: keras.Model) -> None:
+    """Raises ValueError where the model is not compiled."""
     if not getattr(model, "compiled", False):
         raise ValueError(
             "The model is not compiled. Call model.compile(optimizer=..., loss=...) before fit()."
         )
+
+
+def check_model(model: keras.Model) -> None:
+    """Raises ValueError where no block of the model can be moved by itself."""
     if not model.built:
         raise ValueError(
             "The model is not built, so that it has no layers to divide into blocks. Start it with keras.Input(shape), or "

@@ -59,11 +59,11 @@ class Foresight:
         if len(coming) < n:
             return False
         first, last = coming[0][0], self._progress.history.last
-        if first.blocks is None:
-            return True
         for updates in coming:
+            if updates != (first,):
+                return False
             state_changes = self._schedule.state != "keep" and starts_visit(updates[0], last)
-            if len(updates) > 1 or updates[0] != first or state_changes or self._schedule.rated:
+            if first.blocks is not None and (state_changes or self._schedule.rated):
                 return False
             last = updates[0]
         return True

@@ -2,10 +2,11 @@
 
 In `fit`, Keras calls `set_model` of all callbacks, then `make_train_function`, then `on_train_begin`: what a backup
 restores must exist by `set_model`, and the dispatcher goes in at `on_train_begin`. An interrupted `fit` never says
-goodbye, so the dispatcher comes with a replaced `make_train_function` by which the next `fit` (or `train_on_batch`)
-clears it away first.
+goodbye, and one that fails before it begins does not either, so a session comes with a replaced `make_train_function` by
+which the next `fit` (or `train_on_batch`) clears it away first.
 """
 
+import weakref
 from typing import Any
 
 import keras
@@ -32,6 +33,8 @@ class Session:
         self.schedule, self.block_model, self.progress = schedule, block_model, progress
         self.model, self.callbacks = block_model.model, callbacks
         self._entered, self._stock_test, self._at_first_epoch = False, None, True
+        iterator = internals.epoch_iterator(self.model)
+        self._fit: Any = (lambda: None) if iterator is None else weakref.ref(iterator)
         if block_model.blocks:
             checks.check_trainable(progress.paths, self.model)
             backend.check(self.model)
@@ -41,6 +44,7 @@ class Session:
         self._checkpoint = Checkpoint(self)
         self._checkpoint.check_backups(callbacks)
         internals.attach(self.model, self._checkpoint)
+        self._clear_away()
 
     def enter(self, params: dict) -> None:
         """At `on_train_begin`: the dispatcher takes the place of the train function."""
@@ -58,13 +62,21 @@ class Session:
             next((c for c in listed if isinstance(c, Substitution)), None),
         )
         self._dispatcher = model.train_function = backend.train_function(model, self._batches)
+        self._entered = True
+        self._clear_away()
+
+    def _clear_away(self):
+        """From now on, whoever trains the model without this session makes it leave first."""
+        model, fit = self.model, self._fit
 
         def make_train_function(force=False):
+            calling = internals.epoch_iterator(model)
+            if not self._entered and calling is not None and calling is fit():
+                return type(model).make_train_function(model, force)  # our own fit, which begins
             leave(model)
             return model.make_train_function(force)
 
         model.make_train_function = make_train_function
-        self._entered = True
 
     def check_entered(self) -> None:
         """Raises RuntimeError where a callback of the user's took the schedule off the running fit."""
@@ -164,20 +176,16 @@ class Session:
             memory: Whether released slots get their memory back.
         """
         model, optimizer = self.model, self.block_model.optimizer
-        if not self._entered:
-            if optimizer is not None:
-                optimizer.slots.detach(optimizer.owners)
-            internals.detach(model)
-            return
-        self.end_test()
-        if model.train_function is self._dispatcher:  # and not None, after compile
-            model.train_function = self._stock
-        # JAX caches programs per bound method: drop ours, or a later compile runs the old one again.
-        self._stock = self._dispatcher = None
-        self._monitors.leave()
-        if finished and self._found:
-            optimizer.finish()
-            return
+        if self._entered:
+            self.end_test()
+            if model.train_function is self._dispatcher:  # and not None, after compile
+                model.train_function = self._stock
+            # JAX caches programs per bound method: drop ours, or a later compile runs the old one again.
+            self._stock = self._dispatcher = None
+            self._monitors.leave()
+            if finished and self._found:
+                optimizer.finish()
+                return
         self._entered = False
         del model.make_train_function
         if optimizer is not None:
