@@ -1,6 +1,6 @@
 """What a backend is told of a step: all that it reads, computes and writes, and nothing of who asked for it."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class StepSpec:
         shape: `shape(variable)`, also of a slot that has no memory now.
         traced: Called whenever the step is traced.
         shared: A dict for what the programs of one compiled model have in common.
-        forward_key: Steps with the same key have the same forward pass.
+        whole: Whether the forward pass is the whole model's own: it is the same one in all such steps.
     """
 
     model: Any
@@ -48,7 +48,7 @@ class StepSpec:
     shape: Callable[[Any], tuple]
     traced: Callable[[], None]
     shared: dict
-    forward_key: Hashable
+    whole: bool
 
     @property
     def weights(self) -> list:

@@ -42,6 +42,9 @@ class Batches:
         steps: Batches of an epoch, or None if that is not known.
         stock: The model's own train function.
         substitution: The `Substitution` of this fit, or None.
+
+    Attributes:
+        stock: The model's own train function as a program, until the fit ends.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class Batches:
     ):
         self._schedule, self._block_model, self._progress = schedule, block_model, progress
         self.foresight = Foresight(schedule, block_model, progress, steps)
-        self._stock, self._substitution = backend.stock_program(stock), substitution
+        self.stock: Any = backend.stock_program(stock)
+        self._substitution = substitution
         self._state = None
         if block_model.optimizer is not None:
             self._state = StateAtVisits(schedule.state, block_model.optimizer)
@@ -153,10 +157,12 @@ class Batches:
     def begin_epoch(self) -> Update:
         """An epoch begins: checks its first Updates, and returns the last one of the first batch."""
         self.foresight.begin_epoch()
-        update = self.next_updates()[-1]
+        return self.next_updates()[-1]
+
+    def begin_substitution(self, update: Update) -> None:
+        """An epoch begins whose first batch ends with an Update: what is frozen below it has its last value now."""
         if self._substitution is not None:
             self._substitution.begin_epoch(self._block_model, update, self._progress.add_compiling)
-        return update
 
     def next_updates(self) -> tuple[Update, ...]:
         """What the schedule wants for the next batch, checked."""
@@ -180,7 +186,7 @@ class Batches:
     def _one(self, update, starts, shows, run, memory):
         position, programs = self._progress.position, self._block_model.programs
         if update.blocks is None:
-            logs, seconds = programs.run(("stock",), self._stock, lambda program: run(program, 0))
+            logs, seconds = programs.run(("stock",), self.stock, lambda program: run(program, 0))
             self._progress.add_compiling(seconds)
             return logs
         together = sharing(self._schedule, update)

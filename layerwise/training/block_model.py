@@ -140,7 +140,7 @@ class BlockModel:
             shape=self.optimizer.slots.shape,
             traced=functools.partial(self._count_trace, key),
             shared=self._shared,
-            forward_key=(first.losses, first.frozen_below),
+            whole=not first.by_blocks,
         )
 
     def _move(self, update, shows, rated):

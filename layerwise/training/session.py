@@ -100,6 +100,7 @@ class Session:
         update = self._batches.begin_epoch()
         self.progress.averages.freeze(update.frozen_below)
         self._monitors.begin_epoch(update)
+        self._batches.begin_substitution(update)
         self._announce()
 
     def _announce(self):
@@ -181,7 +182,7 @@ class Session:
             if model.train_function is self._dispatcher:  # and not None, after compile
                 model.train_function = self._stock
             # JAX caches programs per bound method: drop ours, or a later compile runs the old one again.
-            self._stock = self._dispatcher = None
+            self._stock = self._dispatcher = self._batches.stock = None
             self._monitors.leave()
             if finished and self._found:
                 optimizer.finish()

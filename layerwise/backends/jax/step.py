@@ -114,15 +114,11 @@ def traced_step(spec, layout, moving, others, data, chosen, only=None):
 def _backward(spec, layout, values, data):
     """Loss, predictions, what the forward pass changes as `{id: (variable, array)}`, and `{id: gradient}`.
 
-    Tracing costs as much as compiling where layers are many. So all steps with one forward pass share one trace, with
-    the gradients of all weights; JAX drops from a program what leads only to gradients that it does not use.
+    Tracing costs as much as compiling where layers are many. So all steps of the whole model share one trace, with the
+    gradients of all weights; JAX drops from a program what leads only to gradients that it does not use.
     """
-    model, shares = spec.model, compiles(spec.model)
-    weights = layout.weights
-    if shares:  # all that could move
-        moving = {id(v) for v in weights}
-        heads = [v for v in spec.heads if id(v) in moving]
-        weights = model.trainable_variables + heads
+    model, shares = spec.model, compiles(spec.model) and spec.whole
+    weights = model.trainable_variables if shares else layout.weights
     ids = {id(v) for v in weights}
     changing = [*model.non_trainable_variables, *model.metrics_variables]
     changing += [v for v in spec.heads if id(v) not in ids]
@@ -140,8 +136,7 @@ def _backward(spec, layout, values, data):
     arguments = [values[id(v)][1] for v in weights], [values[id(v)][1] for v in rest], data
     backward = jax.value_and_grad(loss_and_updates, has_aux=True)
     if shares:
-        key = spec.forward_key, tuple(id(v) for v in weights[len(model.trainable_variables) :])
-        backward = spec.shared.setdefault(key, jax.jit(backward, inline=True))
+        backward = spec.shared.setdefault("backward", jax.jit(backward, inline=True))
     (_, (loss, y_pred, changed)), gradients = backward(*arguments)
     changed = {id(v): (v, value) for v, value in zip(changing, changed, strict=True)}
     return loss, y_pred, changed, {id(v): g for v, g in zip(weights, gradients, strict=True)}
