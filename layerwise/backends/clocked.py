@@ -1,11 +1,8 @@
 """The user's optimizer while a step is traced: its update rule runs group by group, each with its own step count."""
 
-import functools
-
 import keras
 
 
-@functools.cache
 def clocked_class(cls):
     """`cls` with an update rule that runs once per group of variables, each group with its own step count.
 
