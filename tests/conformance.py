@@ -180,12 +180,14 @@ class Run:
     slots: list = dataclasses.field(init=False)
     heads: list = dataclasses.field(init=False)
     attributes: list = dataclasses.field(init=False)
+    visits: object = dataclasses.field(init=False)  # a frame: tests may train the schedule further
 
     def __post_init__(self):
         self.variables = values(self.model.variables)
         self.slots = values(self.model.optimizer.variables)
         self.heads = head_values(self.schedule)
         self.attributes = attributes(self.model)
+        self.visits = None if self.schedule is None else self.schedule.visits
 
 
 def head_values(schedule):

@@ -32,7 +32,7 @@ def test_resumed_equals_uninterrupted(case, tmp_path):
     assert same_bits(values(model.variables), whole.variables)
     assert same_bits(values(model.optimizer.variables), whole.slots)
     assert same_bits(conformance.head_values(schedule), whole.heads)
-    assert schedule.visits.equals(whole.schedule.visits)
+    assert schedule.visits.equals(whole.visits)
     assert history == {name: column[epoch:] for name, column in whole.history.items()}
 
 

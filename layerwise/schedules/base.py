@@ -63,8 +63,7 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         super().__init__()
         if state not in ("keep", "reset", "drop"):
             raise ValueError(f"state must be 'keep', 'reset' or 'drop', got {state!r}.")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0, got {seed!r}.")
+        checks.check_seed(seed)
         self.by = blocks if isinstance(blocks, Blocks) else plain(blocks)
         self.state, self.head, self.seed = state, head, seed
         self.rates = None if rates is None else dict(Rates(rates).by_block)
@@ -254,11 +253,7 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         callbacks = internals.callback_list()
-        schedules = [c for c in callbacks.callbacks if isinstance(c, Schedule)] if callbacks else []
-        if len(schedules) > 1:
-            raise ValueError(
-                f"One fit takes one schedule, got {len(schedules)}: {schedules}. Remove all but one from callbacks."
-            )
+        checks.check_one(Schedule, callbacks)
         self.arguments()
         leave(model, going_on=self._block_model if self.state == "drop" else None)
         if not model.built:

@@ -3,10 +3,26 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from layerwise.backends import internals
 from layerwise.blocks.graph import has_graph
 from layerwise.steps import Look, Update
+
+
+def check_seed(seed: Any) -> None:
+    """Raises ValueError where a seed is no integer of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}.")
+
+
+def check_one(kind: type, callbacks: Any) -> None:
+    """Raises ValueError where a CallbackList (None: there is none) holds several schedules, the same one twice included."""
+    schedules = [c for c in callbacks.callbacks if isinstance(c, kind)] if callbacks else []
+    if len(schedules) > 1:
+        raise ValueError(
+            f"One fit takes one schedule, got {len(schedules)}: {schedules}. Remove all but one from callbacks."
+        )
 
 
 def check_compiled(model: keras.Model) -> None:

@@ -1,6 +1,7 @@
 """Which layers and variables a block holds."""
 
 import keras
+import pytest
 from keras import layers
 
 from layerwise.blocks import partition
@@ -89,6 +90,9 @@ def test_variables_held_by_a_composite_layer_itself():
     assert [v.name for v in blocks[0].variables] == ["own"]
 
 
+# Keras warns that the model is called with a tensor in place of a list of one.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Exception encountered when calling Functional:UserWarning")
 def test_layers_attached_outside_the_graph_join_the_last_block():
     model, x, expected = plain()
     model = keras.Model(model.inputs, model.outputs)

@@ -17,7 +17,11 @@ from tests.blocks.models import (
     randomize,
 )
 
-pytestmark = on_one_backend
+pytestmark = [
+    on_one_backend,
+    # Keras warns of what some of these models do with a mask, as their users would see.
+    pytest.mark.filterwarnings("ignore:Layer 'inner':UserWarning"),
+]
 
 
 @pytest.mark.parametrize("make", ZOO)
