@@ -283,8 +283,6 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
     def on_train_end(self, logs: Any = None) -> None:
         self._session.finish()
 
-    # --- inside
-
     def _meet(self, model):
         checks.check_compiled(model)
         if self.divides:
@@ -297,7 +295,5 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
 
     def _met(self, met):
         if met is None:
-            raise ValueError(
-                "The schedule has not met a model yet: pass it to fit(callbacks=[...]) first."
-            )
+            raise ValueError("The schedule has met no model yet: pass it to fit(callbacks=[...]).")
         return met
