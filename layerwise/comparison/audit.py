@@ -41,13 +41,9 @@ def _edges(cell):
 
 
 def _unmeasured(cell):
-    tune, measured = cell[cell["phase"] == "tune"], cell[cell["phase"] == "measure"]
-    if tune["flops_to_target"].isna().all() or measured.empty:
-        return
-    fastest = tuning.tuned(cell, "cost")
-    used = [settings.key_of(settings.setting_of(row)) for _, row in measured.iterrows()]
-    if settings.key_of(fastest) not in used:
-        yield f"the fastest in tuning, {settings.in_words(fastest)}, was not measured"
+    if not tuning.is_fastest_measured(cell):
+        fastest = settings.in_words(tuning.tuned(cell, "cost"))
+        yield f"the fastest in tuning, {fastest}, was not measured"
 
 
 def _few(cell):

@@ -141,6 +141,14 @@ def of_purpose(runs: pd.DataFrame, purpose: str) -> pd.DataFrame:
     return own if len(own) else measured
 
 
+def is_fastest_measured(runs: pd.DataFrame) -> bool:
+    """Whether the setting of one cell that was fastest to the target in tuning was measured, where any got there."""
+    tune, measured = runs[runs["phase"] == "tune"], runs[runs["phase"] == "measure"]
+    if tune["flops_to_target"].isna().all() or measured.empty:
+        return True
+    return bool(_has(measured, tuned(runs, "cost")).any())
+
+
 def _has(runs, setting):
     key = settings.key_of(setting)
     keys = (settings.key_of(settings.setting_of(row)) for _, row in runs.iterrows())

@@ -26,7 +26,7 @@ def figure(scene: style.Scene) -> Figure:
         drawn,
         f"What does it cost to reach {target}?",
         f"{scene}. Multiples of what {scene.baseline} training needs (1×), paired by seed, "
-        f"each tuned for cost. Dots: median over {scene.n_seeds} seeds, a miss costs infinitely much; hollow where some "
+        f"{scene.tuned_for_cost}. Dots: median over {scene.n_seeds} seeds, a miss costs infinitely much; hollow where some "
         f"missed the target; bars: 95 % intervals.{greedy}",
     )
     _reached(axes[0], names, costs)
@@ -80,7 +80,7 @@ def _multiples(axes, scene, names, costs, low, high):
             continue
         missed = cost["n_reached"] < cost["n_runs"]
         hollow = {"markerfacecolor": "white", "markeredgewidth": 2} if missed else {}
-        ends = values.clip(low, high * (high / low) ** 0.3)  # an infinite end leaves the panel
+        ends = values.clip(low, high)  # an infinite end leaves the panel
         style.dot(axes, place, look, ends.where(values.notna()), **hollow)
         label = "1×" if name == scene.baseline else f"{values['ratio']:.2g}×"
         axes.text(

@@ -71,6 +71,14 @@ class Scene:
         return self._of("cost")
 
     @functools.cached_property
+    def tuned_for_cost(self) -> str:
+        """Words on what the runs in `cheapest` were tuned for."""
+        for _, rows in self.runs.groupby("schedule", sort=False):
+            if not tuning.is_fastest_measured(rows):
+                return "each tuned for score, where its fastest setting was not measured"
+        return "each tuned for cost"
+
+    @functools.cached_property
     def curves(self) -> pd.DataFrame:
         """The curves of the measured runs, with the columns `schedule` and `seed`."""
         return self.all_curves.merge(self.measured[["run_id", "schedule", "seed"]], on="run_id")

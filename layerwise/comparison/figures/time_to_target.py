@@ -26,7 +26,7 @@ def figure(scene: style.Scene) -> Figure | None:
     style.heading(
         drawn,
         f"How long until {scene.said(scene.target)} validation {scene.metric}?",
-        f"{scene}, each tuned for cost. Small dots: runs; large: median, where a miss is infinite; bars: 95 % "
+        f"{scene}, {scene.tuned_for_cost}. Small dots: runs; large: median, where a miss is infinite; bars: 95 % "
         "intervals. "
         "Grey strip: how many of the runs missed the target.",
     )
