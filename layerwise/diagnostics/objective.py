@@ -1,0 +1,75 @@
+"""The loss that training descends, in float64, as a function of the weights of the blocks that move."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from layerwise.backends import backend, double, internals
+from layerwise.blocks import Blocks
+from layerwise.steps import Update
+from layerwise.steps.forward import forward_pass
+
+
+class Objective:
+    """The loss of an Update's forward pass as a function of the moving variables, compiled once for a compiled model.
+
+    Args:
+        model: The compiled model.
+        blocks: Its `Blocks`.
+        heads: `{k: keras.Model}`: the auxiliary heads that the losses may go through.
+        update: The `Update`: which losses, and what runs in inference mode.
+        moving: The variables that move.
+    """
+
+    def __init__(
+        self, model: keras.Model, blocks: Blocks, heads: dict, update: Update, moving: Sequence[Any]
+    ):
+        self._model, self.moving = model, list(moving)
+        self._others = [heads[k] for k in update.heads]
+        if update.by_blocks:
+            self._others += [block.model for block in blocks]
+        self._forward = forward_pass(model, blocks, heads, update)
+        known = {id(v) for v in self.moving}
+        every = [v for each in (model, *self._others) for v in each.variables]
+        self.rest = [v for v in {id(v): v for v in every}.values() if id(v) not in known]
+        self.exact = backend.exact_program(model, self._loss)
+
+    @classmethod
+    def of(
+        cls, model: keras.Model, blocks: Blocks, heads: dict, update: Update, moving: Sequence[Any]
+    ) -> "Objective":
+        """The objective that is there since `compile`, or a new one."""
+        kept = internals.until_compile(model)
+        key = ("objective", update.losses, update.frozen_below, *(id(v) for v in moving))
+        if key not in kept:
+            kept[key] = cls(model, blocks, heads, update, moving)
+        return kept[key]
+
+    def _loss(self, weights, rest, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        values = [*zip(self.moving, weights, strict=True), *zip(self.rest, rest, strict=True)]
+        mapping = [(v, keras.ops.cast(a, "float64") if _floats(v) else a) for v, a in values]
+        double_precision = double.double_precision(
+            self._model, self._others, backend.dropout, backend.REPLACED
+        )
+        with double_precision, double.variables_as(mapping):
+            _, loss = self._forward(x, y, sample_weight, training=True)
+        return keras.ops.cast(loss, "float64")
+
+    def with_masks(self, rest: list[np.ndarray], number: int) -> list[np.ndarray]:
+        """The state with the seeds of random layers moved on: other masks for each number."""
+        weights = {id(v) for each in (self._model, *self._others) for v in each.weights}
+        return [
+            a if id(v) in weights else (a + np.array([0, number * 7919])).astype(a.dtype)
+            for v, a in zip(self.rest, rest, strict=True)
+        ]
+
+    def state(self) -> list[np.ndarray]:
+        """The values now of all that does not move: other weights, statistics, seeds."""
+        return [np.array(backend.to_numpy(v)) for v in self.rest]
+
+
+def _floats(variable):
+    return keras.backend.is_float_dtype(variable.dtype)
