@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from layerwise.backends import internals
 from layerwise.blocks.block import as_integer, known_names
 from layerwise.steps import Update
 from layerwise.training import checks
@@ -118,3 +119,76 @@ def _matches(shape, wanted):
     return len(shape) == len(wanted) and all(
         w is None or n == w for n, w in zip(shape[1:], wanted[1:], strict=True)
     )
+
+
+# --- what a Probe is given
+
+
+def quantities(wanted: Any, known: dict) -> dict:
+    """`{name: function}` of names and functions.
+
+    Raises:
+        TypeError: Neither name nor function.
+        ValueError: No such name.
+    """
+    found = {}
+    for quantity in (wanted,) if isinstance(wanted, str) or callable(wanted) else tuple(wanted):
+        if isinstance(quantity, str):
+            if quantity not in known:
+                raise ValueError(f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}")
+            found[quantity] = known[quantity]
+        elif callable(quantity):
+            found[getattr(quantity, "__name__", type(quantity).__name__)] = quantity
+        else:
+            raise TypeError(
+                f"A quantity is a name or a function of a Step that returns a frame, got {quantity!r}."
+            )
+    if not found:
+        raise ValueError(f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}.")
+    return found
+
+
+def cadence(every: Any) -> Any:
+    """A function `step -> bool`: whether a step is due.
+
+    Raises:
+        ValueError: `every` is no positive int, list of steps or callable.
+    """
+    number = as_integer(every)
+    if number is not None and number > 0:
+        return lambda step: step % number == 0
+    if callable(every):
+        return every
+    if isinstance(every, (list, tuple, set, range, np.ndarray)) and len(every):
+        steps = [as_integer(step) for step in every]
+        if all(step is not None and step >= 0 for step in steps):
+            return frozenset(steps).__contains__
+    raise ValueError(
+        f"every must be a positive int, a list of steps (0: before the first), or a callable step -> bool, got {every!r}."
+    )
+
+
+def probe_data(data: Any) -> tuple | None:
+    """The batch of a Probe as a tuple, or None for the batch just trained."""
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or not 1 <= len(data) <= 3:
+        raise ValueError(
+            f"data must be (x, y) or (x, y, sample_weight), or None for the batch just trained, got {type(data).__name__}."
+        )
+    return tuple(data)
+
+
+def check_executions(model: keras.Model) -> None:
+    """Raises ValueError where no single batch is the one just trained."""
+    if model.steps_per_execution > 1:
+        raise ValueError(
+            f"The model was compiled with steps_per_execution={model.steps_per_execution}, so that several batches are "
+            "trained on between two looks of a callback. Give the Probe its batch: data=(x, y)."
+        )
+
+
+def session_of(model: keras.Model) -> Any:
+    """The session of a schedule that trains the model now, or None."""
+    checkpoint = internals.attached(model)
+    return None if checkpoint is None else checkpoint.session

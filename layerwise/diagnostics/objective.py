@@ -34,6 +34,9 @@ class Objective:
         known = {id(v) for v in self.moving}
         every = [v for each in (model, *self._others) for v in each.variables]
         self.rest = [v for v in {id(v): v for v in every}.values() if id(v) not in known]
+        weights = {id(v) for each in (model, *self._others) for v in each.weights}
+        seeds = [v for v in self.rest if id(v) not in weights and tuple(v.shape) == (2,)]
+        self._seeds = {id(v) for v in seeds if not _floats(v)}
         self.exact = backend.exact_program(model, self._loss)
 
     @classmethod
@@ -60,11 +63,15 @@ class Objective:
 
     def with_masks(self, rest: list[np.ndarray], number: int) -> list[np.ndarray]:
         """The state with the seeds of random layers moved on: other masks for each number."""
-        weights = {id(v) for each in (self._model, *self._others) for v in each.weights}
         return [
-            a if id(v) in weights else (a + np.array([0, number * 7919])).astype(a.dtype)
+            (a + np.array([0, number * 7919])).astype(a.dtype) if id(v) in self._seeds else a
             for v, a in zip(self.rest, rest, strict=True)
         ]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there are random layers."""
+        return bool(self._seeds)
 
     def state(self) -> list[np.ndarray]:
         """The values now of all that does not move: other weights, statistics, seeds."""

@@ -124,7 +124,7 @@ class Step:
         update: Update | None = None,
     ):
         checks.check_model(model)
-        session = _session(model)
+        session = checks.session_of(model)
         heads: dict = {}
         if update is not None and not isinstance(update, Update):
             raise TypeError(f"update must be a layerwise.Update or None for all blocks, got {update!r}.")
@@ -216,9 +216,17 @@ class Step:
         """
         return checks.index(block, self.names)
 
-    # --- a copy with other data or other masks
+    @property
+    def examples(self) -> int:
+        """The number of examples in the batch."""
+        return len(next(a for a in keras.tree.flatten(self._data) if a is not None))
 
-    def parts(self, count: int) -> "list[list[np.ndarray]]":
+    @property
+    def is_random(self) -> bool:
+        """Whether the loss depends on dropout masks or the like."""
+        return self._objective.is_random
+
+    def parts(self, count: int) -> list[list[np.ndarray]]:
         """The gradients of `count` parts of the batch, each a list with one array a block. One backward pass in all."""
         found = []
         for data in checks.split(self._data, count):
@@ -290,12 +298,6 @@ class Step:
     @staticmethod
     def _flat(arrays):
         return np.concatenate([np.asarray(a, "float64").ravel() for a in arrays])
-
-
-def _session(model):
-    """The session of a schedule that trains the model now, or None."""
-    checkpoint = internals.attached(model)
-    return None if checkpoint is None else checkpoint.session
 
 
 def _clocks(session):

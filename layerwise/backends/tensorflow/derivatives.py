@@ -146,8 +146,19 @@ def tap(function, take):
     """A train function that gives its next batch to `take` before it trains on it."""
 
     def tapped(iterator):
-        data = next(iterator)
-        take(data)
-        return function([data])
+        taken = _Taken((next(iterator), getattr(iterator, "element_spec", None)))
+        take(taken[0])
+        return function(taken)
 
     return tapped
+
+
+class _Taken(tuple):
+    """A batch and its spec, that stands in for the iterator that they come from."""
+
+    @property
+    def element_spec(self):
+        return self[1]
+
+    def __next__(self):
+        return self[0]
