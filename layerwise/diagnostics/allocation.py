@@ -30,12 +30,13 @@ def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFr
     Example: the net w * v * x at w = 1, v = 2 (see `example`): with w = 1 + s/2 and v = 2 + s/4 the loss is a polynomial of
     degree 4 in s, which Simpson's rule integrates exactly; the parts add up to -0.859375.
 
+    >>> import layerwise
     >>> found = layerwise.diagnostics.allocation(layerwise.diagnostics.example())
     >>> found.round(6)
       block  allocation
     0     w   -0.679688
     1     v   -0.179688
-    >>> round(found["allocation"].sum(), 6)
+    >>> round(float(found["allocation"].sum()), 6)
     -0.859375
     """
     found, error = allocate(step, tolerance, most)

@@ -25,6 +25,7 @@ def best_multiple(step: Step) -> pd.DataFrame:
     Example: the net w * v * x at w = 1, v = 2 (see `example`): the slope is -4 * 0.5 - 2 * 0.25 = -2.5, the Hessian
     [[8, 2], [2, 2]], so that u' H u = 8 * 0.25 + 2 * 0.0625 + 2 * 2 * 0.125 = 2.625.
 
+    >>> import layerwise
     >>> layerwise.diagnostics.best_multiple(layerwise.diagnostics.example())
        multiple  slope  own_curvature  cross_curvature
     0  0.952381   -2.5          2.125              0.5

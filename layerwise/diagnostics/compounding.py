@@ -27,6 +27,7 @@ def compounding(step: Step) -> pd.DataFrame:
     Example: the net w * v * x at w = 1, v = 2 (see `example`): updates 0.5 and 0.25, gradients -4 and -2, rate 0.125.
     1.5 * 1.125 - 1 = 0.6875.
 
+    >>> import layerwise
     >>> layerwise.diagnostics.compounding(layerwise.diagnostics.example()).round(6)
       block  relative_update  trust_ratio  compounded
     0     w            0.500      0.03125      0.5000

@@ -40,6 +40,7 @@ def curvature(
     Example: the net w * v * x at w = 1, v = 2 (see `example`) has the Hessian [[8, 2], [2, 2]], whose eigenvalues are
     5 + sqrt(13) = 8.605551 and 5 - sqrt(13).
 
+    >>> import layerwise
     >>> found = layerwise.diagnostics.curvature(layerwise.diagnostics.example())
     >>> found[["block", "largest_eigenvalue"]].round(6)
       block  largest_eigenvalue

@@ -12,6 +12,7 @@ def example() -> Step:
     The loss is (w v - 3)^2 = 1, its gradient 2 (w v - 3) (v, w) = (-4, -2), the displacement (0.5, 0.25), the Hessian
     [[2 v^2, 4 w v - 6], [4 w v - 6, 2 w^2]] = [[8, 2], [2, 2]]: all that is measured of it can be checked by hand.
 
+    >>> import layerwise
     >>> step = layerwise.diagnostics.example()
     >>> step.loss, float(step.displacement[0][0]), float(step.displacement[1][0])
     (1.0, 0.5, 0.25)

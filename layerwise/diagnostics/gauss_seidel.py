@@ -25,6 +25,7 @@ def gauss_seidel(step: Step) -> pd.DataFrame:
     Example: the net w * v * x at w = 1, v = 2 (see `example`): the gradient of v is 2 (w v - 3) w = -2; when w has moved to
     1.5, it is 2 (1.5 * 2 - 3) 1.5 = 0.
 
+    >>> import layerwise
     >>> layerwise.diagnostics.gauss_seidel(layerwise.diagnostics.example())
       block  cosine  relative_change  sign_changes
     0     w     1.0              0.0           0.0

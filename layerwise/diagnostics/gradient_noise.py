@@ -36,7 +36,7 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
     Example: one weight w = 0 and two examples with x = 1 and targets 1 and 3: their gradients -2 y are -2 and -6, with mean
     -4 and variance 8 (2 examples, less one). |G|^2 is 16 - 8 / 2 = 12.
 
-    >>> import keras, numpy as np
+    >>> import keras, layerwise, numpy as np
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="w")])
     >>> model.set_weights([np.array([[0.0]])])
     >>> model.compile("sgd", loss="mse")

@@ -27,8 +27,9 @@ def interaction(step: Step) -> pd.DataFrame:
 
     Example: the net w * v * x with x = 1, target 3, w = 1 and v = 2, at learning rate 0.125: w moves by 0.5, v by 0.25.
 
+    >>> import layerwise
     >>> step = layerwise.diagnostics.example()
-    >>> row = layerwise.diagnostics.interaction(step).iloc[0]
+    >>> row = layerwise.diagnostics.interaction(step).iloc[0].to_dict()
     >>> row["joint"]  # (1.5 * 2.25 - 3)^2 - (1 * 2 - 3)^2
     -0.859375
     >>> row["sum_of_parts"]  # ((1.5 * 2 - 3)^2 - 1) + ((1 * 2.25 - 3)^2 - 1)

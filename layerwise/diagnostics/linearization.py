@@ -27,6 +27,7 @@ def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> p
 
     Example: the net w * v * x at w = 1, v = 2 (see `example`), where both together are predicted -2.5.
 
+    >>> import layerwise
     >>> found = layerwise.diagnostics.linearization(layerwise.diagnostics.example(), multiples=[1.0])
     >>> found
       block  multiple  predicted    actual     miss

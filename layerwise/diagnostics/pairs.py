@@ -25,6 +25,7 @@ def pairs(step: Step) -> pd.DataFrame:
     Example: the net w * v * x at w = 1, v = 2 (see `example`): the loss (w v - 3)^2 has the mixed derivative
     2 v w + 2 (w v - 3) = 2, times 0.5 times 0.25.
 
+    >>> import layerwise
     >>> layerwise.diagnostics.pairs(layerwise.diagnostics.example())
       block other  interaction  curvature
     0     w     v     0.578125       0.25

@@ -23,6 +23,7 @@ def parts(step: Step) -> pd.DataFrame:
 
     Example: the net w * v * x at w = 1, v = 2 (see `example`), where w moves by 0.5 and the gradient is -4.
 
+    >>> import layerwise
     >>> layerwise.diagnostics.parts(layerwise.diagnostics.example())
       block  change  predicted   miss
     0     w -1.0000       -2.0 -0.500

@@ -95,7 +95,7 @@ class Probe(keras.callbacks.Callback):
         if self.data is None:
             checks.check_executions(model)
         else:
-            checks.batch(model, *self.data)
+            checks.batch(model, *keras.utils.unpack_x_y_sample_weight(self.data))
         self._blocks = partition(model, self.by, argument="blocks")
         if self._probed is not None and self._probed is not model:
             self._record = Record()

@@ -31,6 +31,7 @@ def reversals(step: Step, before: Mapping[int, np.ndarray] | None) -> pd.DataFra
     Example: the net w * v * x at w = 1, v = 2 moves w by 0.5 and v by 0.25 (see `example`); the last step brought w up from
     0.5 and v down from 3.
 
+    >>> import layerwise, numpy as np
     >>> step = layerwise.diagnostics.example()
     >>> w, v = step.model.trainable_variables
     >>> layerwise.diagnostics.reversals(step, {id(w): np.array([[0.5]]), id(v): np.array([[3.0]])})

@@ -31,6 +31,7 @@ def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
     Example: the net w * v * x at w = 1, v = 2 (see `example`): g = (-4, -2), so that the plain ball of radius sqrt(5) goes
     to (1 - 2, 2 - 1) = (-1, 1), where the loss is (-1 - 3)^2 = 16.
 
+    >>> import layerwise
     >>> found = layerwise.diagnostics.sharpness(layerwise.diagnostics.example(), radii=[5**0.5])
     >>> round(found["sharpness"].item(), 6)
     15.0

@@ -30,6 +30,7 @@ def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.D
     Example: the net w * v * x at w = 1, v = 2 (see `example`) moves to (1.5, 2.25), where the gradient is
     2 * 0.375 * (2.25, 1.5) = (1.6875, 1.125), at a distance of sqrt(5.6875^2 + 3.125^2) from (-4, -2).
 
+    >>> import layerwise
     >>> layerwise.diagnostics.smoothness(layerwise.diagnostics.example(), multiples=[1.0]).round(6)
        multiple      loss  gradient_distance  effective_smoothness
     0       1.0  0.140625           6.489475             11.608725

@@ -39,12 +39,13 @@ def steepest(
     Returns:
         One row a radius: `radius, cosine, gain`.
 
-    Example: the net w * v * x at w = 1, v = 2 (see `example`): from the gradient (-4, -2) the loss is least in a ball of
-    radius 0.1 in nearly the same direction.
+    Example: the net w * v * x at w = 1, v = 2 (see `example`): in a ball of radius 0.3 the loss is least a little off the
+    gradient (-4, -2), in a direction that moves v more.
 
-    >>> layerwise.diagnostics.steepest(layerwise.diagnostics.example(), radii=[0.1]).round(3)
-       radius  cosine   gain
-    0     0.1     1.0  1.001
+    >>> import layerwise
+    >>> layerwise.diagnostics.steepest(layerwise.diagnostics.example(), radii=[0.3], tolerance=1e-9).round(4)
+       radius  cosine    gain
+    0     0.3  0.9978  1.0011
     """
     start = np.concatenate(step.gradient)
     length = float(np.linalg.norm(start))

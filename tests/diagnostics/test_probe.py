@@ -33,9 +33,9 @@ def state(model):
     ids=["stock", "block", "greedy"],
 )
 def test_training_does_not_notice(schedule, data):
-    for first in (True, False):
-        with_schedule = [] if schedule is None else [schedule()]
-        alone, history = trained(with_schedule, epochs=3)
+    with_schedule = [] if schedule is None else [schedule()]
+    alone, history = trained(with_schedule, epochs=3)
+    for first in (True, False) if schedule is layerwise.BlockCoordinate else (False,):
         probe = layerwise.Probe(CHEAP, every=2, data=data)
         listed = [] if schedule is None else [schedule()]
         listed = [probe, *listed] if first else [*listed, probe]
@@ -46,8 +46,6 @@ def test_training_does_not_notice(schedule, data):
         assert sorted(set(probe.frame["step"])) == steps
         assert set(probe.frame["quantity"]) == set(CHEAP)
         assert np.isfinite(probe.frame.query("quantity == 'interaction'")["value"]).all()
-        if schedule is None:
-            break
 
 
 def test_the_frame_holds_what_a_step_measures():
