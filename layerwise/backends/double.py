@@ -122,7 +122,9 @@ def _losses(model):
     if compiled is None:
         return []
     losses = [compiled, *(each.loss for each in compiled._flat_losses or ())]
-    return [loss for loss in {id(loss): loss for loss in losses}.values() if hasattr(loss, "_dtype")]
+    return [
+        loss for loss in {id(loss): loss for loss in losses}.values() if hasattr(loss, "_dtype")
+    ]
 
 
 def _draw_as(module, dtype, dropout, put):

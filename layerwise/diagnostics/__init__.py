@@ -9,6 +9,7 @@ from layerwise.diagnostics.gauss_seidel import gauss_seidel
 from layerwise.diagnostics.gradient_noise import gradient_noise
 from layerwise.diagnostics.interaction import interaction
 from layerwise.diagnostics.linearization import linearization
+from layerwise.diagnostics.movers import Passes
 from layerwise.diagnostics.pairs import pairs
 from layerwise.diagnostics.parts import parts
 from layerwise.diagnostics.probe import Probe
@@ -17,7 +18,7 @@ from layerwise.diagnostics.reversals import reversals
 from layerwise.diagnostics.sharpness import sharpness
 from layerwise.diagnostics.smoothness import smoothness
 from layerwise.diagnostics.steepest import steepest
-from layerwise.diagnostics.step import Passes, Step
+from layerwise.diagnostics.step import Step
 
 __all__ = [
     "QUANTITIES",

@@ -11,8 +11,8 @@ def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFr
     """Divides the joint change of the loss among the blocks, by the path integral of the gradient along the step.
 
     `allocation` of block l = the integral over s from 0 to 1 of g_l(w + s u)' u_l, by Simpson's rule on 2, 4, 8, ...
-    intervals until the parts add up to the joint change D_all within `tolerance`, relative to its size (or within rounding).
-    Each entry of a weight has a part of its own: `step_parts` gives them.
+    intervals until the parts add up to the joint change D_all within `tolerance`, relative to its size (or within
+    rounding). Each entry of a weight has a part of its own: `step_parts` gives them.
 
     Cost: one forward pass and two backward passes, and as many again at each doubling.
 
@@ -63,7 +63,9 @@ def allocate(step: Step, tolerance: float = 1e-3, most: int = 32) -> tuple[list[
         weights = np.array([1.0, *[4.0, 2.0] * (intervals // 2)])
         weights[-1] = 1.0
         found = [
-            u * sum(w * gradients[s][k] for w, s in zip(weights, places, strict=True)) / (3 * intervals)
+            u
+            * sum(w * gradients[s][k] for w, s in zip(weights, places, strict=True))
+            / (3 * intervals)
             for k, u in enumerate(step.displacement)
         ]
         error = abs(sum(float(np.sum(entries)) for entries in found) - joint)

@@ -12,8 +12,8 @@ def best_multiple(step: Step) -> pd.DataFrame:
 
     `slope` = g' u; `multiple` = -g' u / u' H u. Below 1 the step overshoots the model's minimum, below 1/2 the loss rises;
     negative where the loss curves downwards along the step (no minimum). u' H u is split into `own_curvature`, the sum of
-    u_i' H u_i (what each block does to itself), and `cross_curvature`, the sum of u_i' H u_j over i != j (what the blocks do
-    to one another).
+    u_i' H u_i (what each block does to itself), and `cross_curvature`, the sum of u_i' H u_j over i != j (what the blocks
+    do to one another).
 
     Cost: D Hessian-vector products for D blocks (shared with `pairs`).
 

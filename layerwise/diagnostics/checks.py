@@ -47,7 +47,7 @@ def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
     """
     data = tuple(keras.tree.map_structure(_array, part) for part in (x, y, sample_weight))
     inputs = [a for a in keras.tree.flatten(data[0]) if a is not None]
-    expected = [t for t in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+    expected = keras.tree.flatten(getattr(model, "inputs", None) or [])
     shapes = [tuple(a.shape) for a in inputs]
     if expected and not _fits(shapes, [tuple(t.shape) for t in expected]):
         raise ValueError(
@@ -101,7 +101,9 @@ def _array(value):
     if value is None:
         return None
     array = keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else np.asarray(value)
-    return array.astype(keras.backend.floatx()) if np.issubdtype(array.dtype, np.floating) else array
+    return (
+        array.astype(keras.backend.floatx()) if np.issubdtype(array.dtype, np.floating) else array
+    )
 
 
 def _fits(shapes, expected):
@@ -135,7 +137,9 @@ def quantities(wanted: Any, known: dict) -> dict:
     for quantity in (wanted,) if isinstance(wanted, str) or callable(wanted) else tuple(wanted):
         if isinstance(quantity, str):
             if quantity not in known:
-                raise ValueError(f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}")
+                raise ValueError(
+                    f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}"
+                )
             found[quantity] = known[quantity]
         elif callable(quantity):
             found[getattr(quantity, "__name__", type(quantity).__name__)] = quantity
@@ -144,7 +148,9 @@ def quantities(wanted: Any, known: dict) -> dict:
                 f"A quantity is a name or a function of a Step that returns a frame, got {quantity!r}."
             )
     if not found:
-        raise ValueError(f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}.")
+        raise ValueError(
+            f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}."
+        )
     return found
 
 

@@ -38,7 +38,9 @@ def compounding(step: Step) -> pd.DataFrame:
     for k, name in enumerate(step.names):
         rows.append(_row(step, name, [k]))
     rows.append(_row(step, ALL, range(len(step.blocks))))
-    rows[-1]["compounded"] = float(np.prod([1.0 + row["relative_update"] for row in rows[:-1]]) - 1.0)
+    rows[-1]["compounded"] = float(
+        np.prod([1.0 + row["relative_update"] for row in rows[:-1]]) - 1.0
+    )
     return frame(rows, ["block", "relative_update", "trust_ratio", "compounded"])
 
 

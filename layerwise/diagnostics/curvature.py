@@ -17,8 +17,9 @@ def curvature(
 
     `trace`: Hutchinson's estimate, the mean of v' H v over random signs v; one product serves all blocks, since the block's
     own v_l' (H v)_l is an unbiased estimate of tr H_ll. `trace_error`: its standard error. `largest_eigenvalue`: by the
-    Lanczos method (`scipy.sparse.linalg.eigsh`), with its sign; `residual` = |H q - a q| for the unit vector q and the value
-    a that were found: an eigenvalue of H lies within it. For small blocks (of at most `iterations` entries) it is exact.
+    Lanczos method (`scipy.sparse.linalg.eigsh`), with its sign; `residual` = |H q - a q| for the unit vector q and the
+    value a that were found: an eigenvalue of H lies within it. For small blocks (of at most `iterations` entries) it is
+    exact.
 
     Cost: `samples` Hessian-vector products for all traces, and for each block and for all about `iterations` for each
     restart of Lanczos; the first restart ends it where the residual is below `tolerance` times the value. No Hessian is

@@ -14,12 +14,12 @@ class Clock(NamedTuple):
     """How a schedule's optimizer sees a block.
 
     Attributes:
-        count: The block's own step count.
+        updates: The block's own step count.
         product: The block's own running product of Nadam, or None.
         factor: The factor of the block's learning rate.
     """
 
-    count: int
+    updates: int
     product: float | None
     factor: float
 
@@ -29,7 +29,7 @@ class _BlockGroup:
 
     def __init__(self, clock, rule):
         self.factor, self._stock_product = clock.factor, internals.running_product(rule)
-        self._count = keras.Variable(clock.count, dtype=rule.iterations.dtype, trainable=False)
+        self._count = keras.Variable(clock.updates, dtype=rule.iterations.dtype, trainable=False)
         self._product = None
         if clock.product is not None:
             self._product = keras.Variable(clock.product, dtype="float64", trainable=False)
@@ -51,6 +51,21 @@ class _HeadGroup:
 
     def update(self, optimizer, rule, gradients, variables, learning_rate):
         clocked.update_step(self._optimizer, gradients, variables, learning_rate)
+
+
+def clocks_of(session: Any) -> dict[int, Clock]:
+    """`{id(variable): Clock}` of the blocks that a schedule trains now."""
+    optimizer, position = session.block_model.optimizer, session.progress.position
+    products = iter(optimizer.own_variables())
+    has_product = internals.running_product(optimizer.rule) is not None
+    factors = session.schedule.factors(position.epoch, position.step)
+    clocks: dict[int, Clock] = {}
+    for k, count in enumerate(optimizer.counts()):
+        next(products)
+        product = float(backend.to_numpy(next(products))) if has_product else None
+        clock = Clock(count, product, float(factors.get(k, 1.0)))
+        clocks |= {id(v): clock for v in session.block_model.blocks[k].variables}
+    return clocks
 
 
 def displacement(

@@ -12,7 +12,9 @@ from layerwise.diagnostics.record import COLUMNS
 from layerwise.diagnostics.step import Step
 
 
-def over_training(frame: pd.DataFrame, quantity: str, measures: Sequence[str] | None = None) -> Figure:
+def over_training(
+    frame: pd.DataFrame, quantity: str, measures: Sequence[str] | None = None
+) -> Figure:
     """Draws the measures of a quantity over the steps of training, a line for each block, a panel for each measure.
 
     Args:
@@ -37,7 +39,9 @@ def over_training(frame: pd.DataFrame, quantity: str, measures: Sequence[str] | 
     return figure
 
 
-def interaction_matrix(frame: pd.DataFrame, step: int | None = None, measure: str = "interaction") -> Figure:
+def interaction_matrix(
+    frame: pd.DataFrame, step: int | None = None, measure: str = "interaction"
+) -> Figure:
     """Draws `pairs` as a heat map: red where two blocks' moves work against each other, blue where they help.
 
     Args:
@@ -50,7 +54,9 @@ def interaction_matrix(frame: pd.DataFrame, step: int | None = None, measure: st
     names = list(dict.fromkeys([*rows["block"], *rows["other"]]))
     matrix = pd.DataFrame(np.nan, index=names, columns=names)
     for _, row in rows.iterrows():
-        matrix.loc[row["block"], row["other"]] = matrix.loc[row["other"], row["block"]] = row["value"]
+        matrix.loc[row["block"], row["other"]] = matrix.loc[row["other"], row["block"]] = row[
+            "value"
+        ]
     figure, (axis,) = _panels(1, width=2.5 + 0.7 * len(names), height=2 + 0.6 * len(names))
     sns.heatmap(matrix, center=0.0, cmap="vlag", square=True, cbar_kws={"label": measure}, ax=axis)
     axis.set_title(f"Two blocks move together: {measure}, step {rows['step'].iloc[0]}")
@@ -104,7 +110,9 @@ def plane(
 
 
 def loss_plane(
-    rows: pd.DataFrame, names: Sequence[str], paths: dict[str, Sequence[tuple[float, float]]] | None = None
+    rows: pd.DataFrame,
+    names: Sequence[str],
+    paths: dict[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
     """Draws the loss over multiples of two blocks' displacements, with paths of schedules on it.
 
@@ -136,7 +144,9 @@ def _of(frame, quantity):
     rows = frame[frame["quantity"] == quantity]
     if rows.empty:
         known = ", ".join(dict.fromkeys(frame["quantity"])) or "nothing"
-        raise ValueError(f"The frame holds no {quantity!r}, only {known}. Give it to the Probe's quantities.")
+        raise ValueError(
+            f"The frame holds no {quantity!r}, only {known}. Give it to the Probe's quantities."
+        )
     return rows
 
 
@@ -144,7 +154,9 @@ def _at(rows, step):
     step = rows["step"].max() if step is None else step
     found = rows[rows["step"] == step]
     if found.empty:
-        raise ValueError(f"Nothing was measured at step {step}, only at {sorted(set(rows['step']))}.")
+        raise ValueError(
+            f"Nothing was measured at step {step}, only at {sorted(set(rows['step']))}."
+        )
     return found
 
 

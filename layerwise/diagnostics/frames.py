@@ -13,6 +13,6 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataF
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
-def ratio(numerator: float, denominator: float) -> float:
+def ratio(numerator: Any, denominator: Any) -> float:
     """The ratio, NaN where the denominator is zero: there is no such thing then."""
     return float(numerator) / float(denominator) if denominator else float("nan")

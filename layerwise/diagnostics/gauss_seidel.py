@@ -11,8 +11,8 @@ def gauss_seidel(step: Step) -> pd.DataFrame:
     """Compares each block's gradient with the one that it has after the blocks before it have moved.
 
     With g_l the gradient of block l at w and g'_l that at w + u_1 + ... + u_(l-1), on the same batch and masks: `cosine` =
-    g_l' g'_l / (|g_l| |g'_l|); `relative_change` = |g'_l - g_l| / |g_l|; `sign_changes`: the share of its entries whose sign
-    turned. To first order g'_l - g_l is the sum of H_lj u_j over j < l. The first block's gradient is never stale.
+    g_l' g'_l / (|g_l| |g'_l|); `relative_change` = |g'_l - g_l| / |g_l|; `sign_changes`: the share of its entries whose
+    sign turned. To first order g'_l - g_l is the sum of H_lj u_j over j < l. The first block's gradient is never stale.
 
     Cost: D - 1 backward passes for D blocks.
 
@@ -41,9 +41,13 @@ def gauss_seidel(step: Step) -> pd.DataFrame:
         rows.append(
             {
                 "block": name,
-                "cosine": min(1.0, max(-1.0, c)) if (c := ratio(old @ new, length * new_length)) == c else c,
+                "cosine": min(1.0, max(-1.0, c))
+                if (c := ratio(old @ new, length * new_length)) == c
+                else c,
                 "relative_change": ratio(np.linalg.norm(new - old), length),
-                "sign_changes": float(np.mean(old * new < 0)) if np.isfinite(new_length) else np.nan,
+                "sign_changes": float(np.mean(old * new < 0))
+                if np.isfinite(new_length)
+                else np.nan,
             }
         )
     return frame(rows, ["block", "cosine", "relative_change", "sign_changes"])

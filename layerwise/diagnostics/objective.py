@@ -78,5 +78,47 @@ class Objective:
         return [np.array(backend.to_numpy(v)) for v in self.rest]
 
 
+class Moment:
+    """An objective at one moment of training: the seeds, statistics and resting weights of then, and a batch.
+
+    Args:
+        objective: The `Objective`.
+        data: The batch, `(x, y, sample_weight)`.
+    """
+
+    def __init__(self, objective: Objective, data: tuple):
+        self.objective, self._data = objective, data
+        self._rest, self._generators = objective.state(), backend.generator_state()
+
+    def loss(self, weights: list[np.ndarray]) -> float:
+        """The loss at some values of the moving variables."""
+        return float(self._call(self.objective.exact.loss, weights))
+
+    def gradient(
+        self, weights: list[np.ndarray], data: tuple | None = None, masks: int = 0
+    ) -> tuple[float, list[np.ndarray | None]]:
+        """The loss and its gradient, also of other data, or with other masks than the moment's own (0)."""
+        loss, gradients = self._call(self.objective.exact.gradient, weights, data=data, masks=masks)
+        return float(loss), gradients
+
+    def hessian_vector(
+        self, weights: list[np.ndarray], vectors: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The Hessian times a vector."""
+        return self._call(self.objective.exact.hessian_vector, weights, vectors)
+
+    def _call(self, function, *arguments, data=None, masks=0):
+        """Computes with the masks of the moment, and leaves the framework's own generators as they are."""
+        before, rest = backend.generator_state(), self._rest
+        backend.set_generator_state(self._generators)
+        if masks:
+            backend.reseed(masks)
+            rest = self.objective.with_masks(rest, masks)
+        try:
+            return function(*arguments, rest, self._data if data is None else data)
+        finally:
+            backend.set_generator_state(before)
+
+
 def _floats(variable):
     return keras.backend.is_float_dtype(variable.dtype)

@@ -63,7 +63,10 @@ class Probe(keras.callbacks.Callback):
 
     def __init__(
         self,
-        quantities: Sequence[str | Callable[[Step], pd.DataFrame]] = ("interaction", "gauss_seidel"),
+        quantities: Sequence[str | Callable[[Step], pd.DataFrame]] = (
+            "interaction",
+            "gauss_seidel",
+        ),
         every: int | Iterable[int] | Callable[[int], bool] = 100,
         data: Any = None,
         blocks: Any = "auto",

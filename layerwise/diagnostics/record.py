@@ -34,7 +34,9 @@ class Record:
         """Whether something was measured at a step."""
         return bool(self._rows) and self._rows[-1][1] == step
 
-    def add(self, place: tuple[int, int, int], quantity: str, found: pd.DataFrame, passes: int) -> None:
+    def add(
+        self, place: tuple[int, int, int], quantity: str, found: pd.DataFrame, passes: int
+    ) -> None:
         """Adds what a quantity found.
 
         Args:
@@ -55,7 +57,9 @@ class Record:
                 if name in keys:
                     other = f"{row[name]:g}"
             for measure in measures:
-                self._rows.append([*place, quantity, block, other, measure, float(row[measure]), passes])
+                self._rows.append(
+                    [*place, quantity, block, other, measure, float(row[measure]), passes]
+                )
         self._keep_latest(quantity, found, keys, measures)
 
     def _keep_latest(self, quantity, found, keys, measures):

@@ -12,9 +12,9 @@ from layerwise.diagnostics.step import Step
 def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
     """Follows the loss and its gradient along the step, on the same batch and with the same masks.
 
-    `loss` = L(w + t u); `gradient_distance` = |g(w + t u) - g(w)|; `effective_smoothness` = gradient_distance / |t u|, whose
-    largest value over t is the smoothness constant that the step sees. Differences of the gradients of two training steps
-    would mix in the change of the batch.
+    `loss` = L(w + t u); `gradient_distance` = |g(w + t u) - g(w)|; `effective_smoothness` = gradient_distance / |t u|,
+    whose largest value over t is the smoothness constant that the step sees. Differences of the gradients of two training
+    steps would mix in the change of the batch.
 
     Cost: one backward pass a multiple.
 

@@ -19,8 +19,8 @@ def steepest(
 
     The gradient is the steepest direction in the limit of radius 0: it holds all other weights constant. In a ball of
     radius r the best displacement d minimizes L(w + d) over |d| <= r, and takes into account how weights depend on one
-    another. `cosine` = -g' d / (|g| |d|); `gain` = (L(w + d) - L(w)) / (L(w - r g/|g|) - L(w)): how many times more the best
-    displacement brings than the gradient of the same length (negative where the gradient's step raises the loss).
+    another. `cosine` = -g' d / (|g| |d|); `gain` = (L(w + d) - L(w)) / (L(w - r g/|g|) - L(w)): how many times more the
+    best displacement brings than the gradient of the same length (negative where the gradient's step raises the loss).
 
     d is found by spectral projected gradients from the gradient's own step, over the blocks that move: a local minimum,
     which is the global one where the loss is convex.

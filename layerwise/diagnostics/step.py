@@ -1,6 +1,5 @@
 """What one training step does: the weights, how far each block would move, and the loss as a function of it."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,53 +9,10 @@ import numpy as np
 from layerwise.backends import backend, double, internals
 from layerwise.blocks import Block, partition
 from layerwise.diagnostics import checks
-from layerwise.diagnostics.displacement import Clock, displacement
-from layerwise.diagnostics.objective import Objective
+from layerwise.diagnostics.displacement import clocks_of, displacement
+from layerwise.diagnostics.movers import Layout, Mover, Passes
+from layerwise.diagnostics.objective import Moment, Objective
 from layerwise.steps import Update
-
-
-@dataclasses.dataclass
-class Passes:
-    """How often a step's batch went through the model.
-
-    Attributes:
-        forward: Losses that were computed.
-        backward: Gradients, each a forward pass and about two more.
-        hessian_vector: Hessian-vector products, each about two gradients.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    hessian_vector: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.forward + self.backward + self.hessian_vector
-
-    def __sub__(self, other: "Passes") -> "Passes":
-        return Passes(
-            self.forward - other.forward,
-            self.backward - other.backward,
-            self.hessian_vector - other.hessian_vector,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Mover:
-    """What moves as one: a block, or the auxiliary head that a greedy stage trains with it.
-
-    Attributes:
-        name: The name in the frames.
-        variables: The variables, whose values one after another, flattened, are the mover's vector.
-    """
-
-    name: str
-    variables: tuple[Any, ...]
-
-    @property
-    def size(self) -> int:
-        """The number of entries of its vector."""
-        return sum(int(np.prod(v.shape)) for v in self.variables)
 
 
 class Step:
@@ -64,9 +20,9 @@ class Step:
 
     All numbers are float64, whatever the model's precision. Dropout masks are those of the seeds' present state and stay
     the same, batch normalization takes the statistics of the batch; weights, optimizer, seeds and metrics are afterwards
-    bit for bit as before. A Step keeps what it found: training may go on, and the Step is still that of its moment. It holds
-    the weights, the displacement and the gradient (three copies of the weights in float64); while it is made, a copy of the
-    optimizer's state as well.
+    bit for bit as before. A Step keeps what it found: training may go on, and the Step is still that of its moment. It
+    holds the weights, the displacement and the gradient (three copies of the weights in float64); while it is made, a copy
+    of the optimizer's state as well.
 
     A block's vector is a flat array: the block's `variables`, one after another. In a `fit` under a schedule the optimizer
     sees each block's own step count and rate, and under greedy the loss is the stage's own, whose auxiliary head moves as a
@@ -127,7 +83,9 @@ class Step:
         session = checks.session_of(model)
         heads: dict = {}
         if update is not None and not isinstance(update, Update):
-            raise TypeError(f"update must be a layerwise.Update or None for all blocks, got {update!r}.")
+            raise TypeError(
+                f"update must be a layerwise.Update or None for all blocks, got {update!r}."
+            )
         if update is not None and update.by_blocks:
             checks.check_session(session, update)
             blocks, heads = session.block_model.blocks, session.block_model.heads
@@ -137,15 +95,19 @@ class Step:
         checks.check_update(update, len(found), heads)
         self.model, self.update = model, update
         self.blocks: list[Block | Mover] = [found[k] for k in update.blocks or ()]
-        self.blocks += [Mover(f"head_after_{found[k].name}", tuple(heads[k].trainable_variables)) for k in update.heads]
+        self.blocks += [
+            Mover(f"head_after_{found[k].name}", tuple(heads[k].trainable_variables))
+            for k in update.heads
+        ]
         self.names = [block.name for block in self.blocks]
         self._data = checks.batch(model, x, y, sample_weight)
         if not double.loss_is_built(model):
             internals.symbolic_build(model, self._data)
         moving = [v for block in self.blocks for v in block.variables]
-        self._objective = Objective.of(model, found, heads, update, moving)
-        self._rest, self._generators = self._objective.state(), backend.generator_state()
-        self.weights = [self._flat([backend.to_numpy(v) for v in b.variables]) for b in self.blocks]
+        objective = Objective.of(model, found, heads, update, moving)
+        self._moment = Moment(objective, self._data)
+        self._layout = Layout(self.blocks)
+        self.weights = self._layout.vectors([backend.to_numpy(v) for v in moving])
         self._zero = [np.zeros_like(w) for w in self.weights]
         self.passes = Passes()
         self._changes: dict[tuple, float] = {}
@@ -154,8 +116,10 @@ class Step:
         rule = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self.learning_rate = float(keras.ops.convert_to_numpy(rule.learning_rate))
         self.weight_decay = float(rule.weight_decay or 0.0)
-        self.gradient = self._by_block(gradients)
-        self.displacement = self._by_block(self._displacement(gradients, moving, session, heads))
+        self.gradient = self._layout.vectors(gradients)
+        self.displacement = self._layout.vectors(
+            self._displacement(gradients, moving, session, heads)
+        )
 
     # --- the loss and its derivatives
 
@@ -169,14 +133,16 @@ class Step:
         moved = tuple(sorted({self.index(block) for block in blocks}))
         key = moved, float(multiple)
         if key not in self._changes:
-            vectors = [multiple * u if k in moved else None for k, u in enumerate(self.displacement)]
+            vectors = [
+                multiple * u if k in moved else None for k, u in enumerate(self.displacement)
+            ]
             self._changes[key] = self.loss_at(vectors) - self.loss if moved else 0.0
         return self._changes[key]
 
     def loss_at(self, vectors: Sequence[np.ndarray | None]) -> float:
         """The loss at the weights plus one vector a block (None: it does not move). One forward pass."""
         self.passes.forward += 1
-        return float(self._call(self._objective.exact.loss, self._moved(vectors)))
+        return self._moment.loss(self._moved(vectors))
 
     def gradient_at(
         self, vectors: Sequence[np.ndarray | None], masks: int = 0
@@ -188,15 +154,13 @@ class Step:
             masks: 0: the step's own dropout masks; another number: other masks, the same for the same number.
         """
         loss, gradients = self._backward(vectors, masks=masks)
-        return loss, self._by_block(gradients)
+        return loss, self._layout.vectors(gradients)
 
     def hessian_vector(self, vectors: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """The Hessian at the weights times a vector, given and returned as one array a block (None: zeros)."""
         self.passes.hessian_vector += 1
-        vectors = self._arrays(self._filled(vectors))
-        return self._by_block(
-            self._call(self._objective.exact.hessian_vector, self._moved(self._zero), vectors)
-        )
+        along = self._layout.arrays(self._filled(vectors))
+        return self._layout.vectors(self._moment.hessian_vector(self._moved(self._zero), along))
 
     def curvature_of_moves(self) -> np.ndarray:
         """The matrix of `u_i' H u_j`, u_i the displacement of block i. One Hessian-vector product a block."""
@@ -205,7 +169,9 @@ class Step:
         for j, u in enumerate(self.displacement):
             if j not in self._products:
                 self._products[j] = self.hessian_vector([u if k == j else None for k in range(n)])
-            matrix[:, j] = [float(v @ p) for v, p in zip(self.displacement, self._products[j], strict=True)]
+            matrix[:, j] = [
+                float(v @ p) for v, p in zip(self.displacement, self._products[j], strict=True)
+            ]
         return (matrix + matrix.T) / 2
 
     def index(self, block: int | str) -> int:
@@ -224,34 +190,20 @@ class Step:
     @property
     def is_random(self) -> bool:
         """Whether the loss depends on dropout masks or the like."""
-        return self._objective.is_random
+        return self._moment.objective.is_random
 
     def parts(self, count: int) -> list[list[np.ndarray]]:
         """The gradients of `count` parts of the batch, each a list with one array a block. One backward pass in all."""
         found = []
         for data in checks.split(self._data, count):
-            found.append(self._by_block(self._backward(self._zero, data)[1]))
+            found.append(self._layout.vectors(self._backward(self._zero, data)[1]))
         return found
 
     # --- inside
 
     def _backward(self, vectors, data=None, masks=0):
         self.passes.backward += 1
-        weights = self._moved(vectors)
-        loss, gradients = self._call(self._objective.exact.gradient, weights, data=data, masks=masks)
-        return float(loss), gradients
-
-    def _call(self, function, *arguments, data=None, masks=0):
-        """Computes with the masks of the step's moment, and leaves the framework's own generators as they are."""
-        before = backend.generator_state()
-        backend.set_generator_state(self._generators)
-        if masks:
-            backend.reseed(masks)
-        try:
-            rest = self._objective.with_masks(self._rest, masks) if masks else self._rest
-            return function(*arguments, rest, self._data if data is None else data)
-        finally:
-            backend.set_generator_state(before)
+        return self._moment.gradient(self._moved(vectors), data, masks)
 
     def _displacement(self, gradients, moving, session, heads):
         optimizer = self.model.optimizer
@@ -265,7 +217,7 @@ class Step:
             optimizer,
             moving,
             gradients,
-            clocks=_clocks(session),
+            clocks=clocks_of(session),
             released=frozenset(known.slots.released),
             heads=[(heads[k].trainable_variables, k in self.update.heads) for k in heads],
             head_state=[backend.to_numpy(v) for v in known.head_variables()],
@@ -273,43 +225,7 @@ class Step:
 
     def _moved(self, vectors):
         pairs = zip(self.weights, self._filled(vectors), strict=True)
-        return self._arrays([w + v for w, v in pairs])
+        return self._layout.arrays([w + v for w, v in pairs])
 
     def _filled(self, vectors):
         return [z if v is None else np.asarray(v) for z, v in zip(self._zero, vectors, strict=True)]
-
-    def _arrays(self, vectors):
-        """Vectors of the blocks as one array for each variable."""
-        arrays = []
-        for block, vector in zip(self.blocks, vectors, strict=True):
-            ends = np.cumsum([int(np.prod(v.shape)) for v in block.variables])
-            pieces = np.split(vector, ends[:-1])
-            arrays += [p.reshape(v.shape) for p, v in zip(pieces, block.variables, strict=True)]
-        return arrays
-
-    def _by_block(self, arrays):
-        """One array for each variable as vectors of the blocks; None: zeros."""
-        rest, vectors = iter(arrays), []
-        for block in self.blocks:
-            own = [(next(rest), v) for v in block.variables]
-            vectors.append(self._flat([np.zeros(v.shape) if a is None else a for a, v in own]))
-        return vectors
-
-    @staticmethod
-    def _flat(arrays):
-        return np.concatenate([np.asarray(a, "float64").ravel() for a in arrays])
-
-
-def _clocks(session):
-    """`{id(variable): Clock}` of the blocks of a schedule."""
-    optimizer, position = session.block_model.optimizer, session.progress.position
-    products = iter(optimizer.own_variables())
-    has_product = internals.running_product(optimizer.rule) is not None
-    factors = session.schedule.factors(position.epoch, position.step)
-    clocks = {}
-    for k, count in enumerate(optimizer.counts()):
-        next(products)
-        product = float(backend.to_numpy(next(products))) if has_product else None
-        clock = Clock(count, product, float(factors.get(k, 1.0)))
-        clocks |= {id(v): clock for v in session.block_model.blocks[k].variables}
-    return clocks

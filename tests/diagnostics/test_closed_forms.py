@@ -99,9 +99,7 @@ def test_blocks_that_share_nothing_do_not_interact():
 def test_pairs_and_best_multiple(quadratic):
     q, n = quadratic, len(quadratic.widths)
     found = diagnostics.pairs(q.step)
-    matrix = [
-        q.only([i]) @ q.hessian @ q.only([j]) for i, j in itertools.combinations(range(n), 2)
-    ]
+    matrix = [q.only([i]) @ q.hessian @ q.only([j]) for i, j in itertools.combinations(range(n), 2)]
     close(found["curvature"], matrix)
     close(found["interaction"], matrix, 1e-9)  # three losses of 1 less one another: 1e-16 each
     row = diagnostics.best_multiple(q.step).iloc[0]
@@ -128,7 +126,12 @@ def test_gauss_seidel_allocation_and_linearization(quadratic):
     )
     assert found.attrs["error"] < 1e-14
     found = diagnostics.linearization(q.step).set_index(["block", "multiple"])
-    for name, blocks in (("branch_1", [1]), ("first 2", [0, 1]), ("last 2", [1, 2]), ("all", [0, 1, 2])):
+    for name, blocks in (
+        ("branch_1", [1]),
+        ("first 2", [0, 1]),
+        ("last 2", [1, 2]),
+        ("all", [0, 1, 2]),
+    ):
         for t in (0.5, 1.0, 2.0):
             v = t * q.only(blocks)
             close(found.loc[name, t]["actual"], q.change(v))

@@ -170,7 +170,7 @@ def test_what_does_not_fit_the_model_is_said_before_training():
     ):
         with pytest.raises(ValueError, match=message):
             model.fit(x, y, callbacks=[layerwise.Probe(**arguments)], verbose=0)
-    model.compile("sgd", loss="mse", steps_per_execution=2)
+    compiled(model, steps_per_execution=2)
     if keras.backend.backend() != "torch":
         with pytest.raises(ValueError, match="steps_per_execution"):
             model.fit(x, y, callbacks=[layerwise.Probe()], verbose=0)

@@ -131,9 +131,7 @@ def _on_arrays(function, eager):
         tensors = tf.nest.map_structure(
             lambda a: tf.convert_to_tensor(a) if isinstance(a, np.ndarray) else a, arguments
         )
-        return tf.nest.map_structure(
-            lambda t: None if t is None else t.numpy(), function(*tensors)
-        )
+        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), function(*tensors))
 
     return call
 
