@@ -39,7 +39,7 @@ def test_the_fan_shows_actual_and_predicted(frame):
 
 def test_the_plane_has_the_step_at_one_and_one():
     step = example()
-    rows = figures.plane(step, ["w", "v"], reach=2.0, resolution=5)
+    rows = figures.plane(step, ["w", "v"], reach=2.0, resolution=7)
     at = rows[(rows["first"] == 1) & (rows["second"] == 1)]["loss"].item()
     assert at == step.loss + step.change([0, 1])
     figure = figures.loss_plane(rows, step.names)
