@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from layerwise.backends import internals
 from layerwise.backends.tensorflow.memory import fill, release
-from layerwise.backends.tensorflow.step import batch_size, unscaled
+from layerwise.backends.tensorflow.step import Compiled, batch_size, unscaled
 
 
 def check(model):
@@ -77,7 +77,15 @@ def test_program(model, forward, heads):
         internals.update_loss_tracker(model, unscaled(loss), batch_size(x))
         return model.compute_metrics(x, y, y_pred, sample_weight)
 
-    return model._make_function(step)
+    compiled = Compiled(model, step)
+
+    def program(iterator):
+        if _is_iterator(iterator):
+            return compiled(iterator)
+        batches = itertools.islice(iterator, model.steps_per_execution)
+        return [compiled((batch, None)) for batch in batches][-1]
+
+    return program
 
 
 def test_function(program, batches):
@@ -96,6 +104,7 @@ def inference(model, function, variables):
     """`function` of tensors compiled, with `variables` (all that it reads) as they are now."""
     if model.run_eagerly:
         return function
+    function = internals.with_code_of_its_own(function)  # one for each stage, of one piece of code
     return tf.function(
         function, reduce_retracing=True, autograph=False, jit_compile=model.jit_compile
     )
