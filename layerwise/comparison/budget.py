@@ -94,6 +94,9 @@ def plan_within(
         count -= 1
     costs, before = spent(count), (count - 1) * steps_per_epoch
     steps = before + int(np.argmin(np.abs(costs[before:] - budget))) + 1
+    fewer = spent(count - 1) if count > 1 else ValueError()
+    if not isinstance(fewer, ValueError) and budget - fewer[-1] <= abs(costs[steps - 1] - budget):
+        return Plan(count - 1, before, int(fewer[-1]))
     return Plan(count, steps, int(costs[steps - 1]))
 
 
@@ -165,7 +168,14 @@ def _timed(model, schedule, update, batches):
         on_epoch_end=lambda epoch, logs: marks.append(time.perf_counter()),
     )
     callbacks = [_Repeat(schedule.by, schedule.head, update), clock]
-    model.fit(batches, steps_per_epoch=TIMED_STEPS, epochs=2, callbacks=callbacks, verbose=0)
+    model.fit(
+        batches,
+        steps_per_epoch=TIMED_STEPS,
+        epochs=2,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
     return (marks[3] - marks[2]) / TIMED_STEPS
 
 

@@ -102,7 +102,8 @@ def compare(
             (0.5, 0.9), "model.width": (64, 128), "learning_rate": ...}`. A schedule or optimizer without such an argument
             has learning rates as much denser. Models take the argument by name.
         class_weight: `{label: weight}`, as for `fit`.
-        callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`.
+        callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`,
+            of which `EarlyStopping` and the like have to be told the `mode`.
         experiment: A name that goes with every row.
         results: A folder for frames, written as runs end. With runs of the same comparison in it,
             only the others are carried out. `None` keeps all in memory.

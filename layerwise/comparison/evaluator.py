@@ -111,7 +111,7 @@ class StreamEvaluator:
         return self._kept
 
     def _measure(self, predict, name):
-        batches = (
+        batches: Any = (
             (y, np.asarray(keras.ops.convert_to_numpy(predict(x)), "float32"), weight)
             for x, y, weight in self.source.evaluation(name)
         )

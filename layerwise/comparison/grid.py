@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -61,7 +61,7 @@ class Grid:
     loss: Any = None
     metric: Any = None
     budget: str = "flops"
-    search: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    search: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     class_weight: Mapping[int, float] | None = None
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None
 
@@ -188,7 +188,7 @@ class Grid:
     # --- inside
 
     def _values(self, cell):
-        values = {"learning_rate": self.learning_rates[cell.optimizer]}
+        values: dict[str, Any] = {"learning_rate": self.learning_rates[cell.optimizer]}
         rate = {"learning_rate": values["learning_rate"][0]}
         for name, tried in self.search.items():
             owner, _, argument = name.partition(".")

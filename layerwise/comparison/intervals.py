@@ -1,7 +1,7 @@
 """Estimates from few runs, with intervals that cover what they claim; none from fewer than five."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import scipy.stats
 
 LEAST_RUNS = 5
 LEVEL = 0.95
-Numbers = Sequence[float] | np.ndarray | pd.Series
+Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 
 def mean(values: Numbers) -> tuple[float, float, float]:

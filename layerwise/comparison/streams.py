@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -119,7 +119,7 @@ class Streams:
 
     def _stream(self, name, seed, epoch):
         part = self.parts[name]
-        is_factory = isinstance(part, Callable) and not isinstance(part, keras.utils.PyDataset)
+        is_factory = callable(part) and not isinstance(part, keras.utils.PyDataset)
         return part(seed, epoch) if is_factory else part
 
     def __str__(self) -> str:

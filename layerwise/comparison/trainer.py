@@ -42,6 +42,8 @@ class Trainer:
         self.grid, self.cell = grid, cell
         self.source = grid.datasets[cell.dataset].source
         self.model: keras.Model = None  # until the first run
+        self.schedule: Any = None
+        self._evaluator: Any = None
         self.builds = 0
 
     def run(self, setting: Setting, seed: int, plan: Plan) -> Outcome:

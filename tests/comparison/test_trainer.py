@@ -257,7 +257,7 @@ def test_class_weights_sample_weights_and_callbacks_are_those_of_stock_fit():
         stop = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["val_loss"], logs["loss"]))
         )
-        return [stop, keras.callbacks.EarlyStopping("val_accuracy", patience=0, min_delta=9)]
+        return [stop, keras.callbacks.EarlyStopping("val_accuracy", mode="max", min_delta=9)]
 
     grid = problems.grid(data=data, class_weight=class_weight, callbacks=callbacks, epochs=5)
     ours = Trainer(grid, problems.cell("simultaneous"))
