@@ -87,9 +87,15 @@ def _parser() -> ArgumentParser:
         ("table", "the answer as Markdown, from the frames"),
     ):
         command = commands.add_parser(what, help=text)
-        command.set_defaults(carry_out=show, what=what)
+        command.set_defaults(carry_out=show, what=what, audit=False)
         command.add_argument("name", nargs="?", choices=NAMES, help="all, if left out")
         _add_results(command)
+        if what == "table":
+            command.add_argument(
+                "--audit",
+                action="store_true",
+                help="name what the frames cannot claim; fail if there is any",
+            )
     return parser
 
 

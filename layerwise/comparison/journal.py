@@ -45,6 +45,11 @@ class Journal:
         self._update()
         return [row for row, _ in self._read.values()]
 
+    def entries(self) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+        """The runs, each as its row and its curve."""
+        self._update()
+        return list(self._read.values())
+
     def curves(self) -> dict[str, pd.DataFrame]:
         """`{run_id: curve}`."""
         self._update()

@@ -18,7 +18,7 @@ from layerwise.comparison.figures import (
 
 FIGURES = {
     "cost": cost.figure,
-    "convergence-accuracy": convergence.accuracy,
+    "convergence-score": convergence.score,
     "convergence-loss": convergence.loss,
     "generalization": generalization.figure,
     "learning-rate": sensitivity.figure,

@@ -15,6 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from layerwise.comparison import tuning
+from layerwise.comparison.frames import metric_of, sign_of
+
 _COLORS = sns.color_palette("colorblind")
 # The same colour in every comparison for the families that the experiments use.
 _FAMILIES = {
@@ -59,8 +62,21 @@ class Scene:
 
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
-        """The measured runs."""
-        return self.runs[self.runs["phase"] == "measure"]
+        """The measured runs, as tuned for score."""
+        return self._of("score")
+
+    @functools.cached_property
+    def cheapest(self) -> pd.DataFrame:
+        """The measured runs, as tuned for the cost of the target."""
+        return self._of("cost")
+
+    @functools.cached_property
+    def tuned_for_cost(self) -> str:
+        """Words on what the runs in `cheapest` were tuned for."""
+        for _, rows in self.runs.groupby("schedule", sort=False):
+            if not tuning.is_fastest_measured(rows):
+                return "each tuned for score, where its fastest setting was not measured"
+        return "each tuned for cost"
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
@@ -79,8 +95,27 @@ class Scene:
 
     @property
     def target(self) -> float:
-        """The validation accuracy to reach; NaN if there is none."""
+        """The validation score to reach; NaN if there is none."""
         return self.runs["target"].max()
+
+    @property
+    def metric(self) -> str:
+        """What the score is, in words."""
+        return metric_of(self.runs).replace("_", " ")
+
+    @property
+    def percent(self) -> bool:
+        """Whether scores are shares that are shown in percent."""
+        return "accuracy" in self.metric
+
+    @property
+    def sign(self) -> int:
+        """1 where a greater score is better, else -1."""
+        return sign_of(self.runs.iloc[0])
+
+    def said(self, score: float) -> str:
+        """A score as text."""
+        return f"{score:.1%}" if self.percent else f"{score:.3g}"
 
     @property
     def n_seeds(self) -> int:
@@ -89,6 +124,10 @@ class Scene:
 
     def __str__(self) -> str:
         return ", ".join(part for part in self.task if part != "none")
+
+    def _of(self, purpose):
+        groups = self.runs.groupby("schedule", sort=False)
+        return pd.concat([tuning.of_purpose(rows, purpose) for _, rows in groups])
 
     def panels(self) -> dict[str, list[str]]:
         """Schedules shown together: all, where they are few; else the baseline and a family."""
