@@ -94,12 +94,19 @@ def double_precision(
     policy = keras.dtype_policies.DTypePolicy("float64")
     draws = model.compute_dtype
     entered = {id(tensor) for tensor in getattr(model, "inputs", None) or ()}
-    layers = {id(layer): layer for each in (model, *others) for layer in each._flatten_layers()}
+    layers = [layer for each in (model, *others) for layer in each._flatten_layers()]
+    # A Sequential model casts what comes in to the dtype of its InputLayer, and hands it on to a
+    # Functional one that it holds.
+    layers += [f for layer in layers if (f := getattr(layer, "_functional", None)) is not None]
     with promoting(), _putting() as put:
-        for layer in layers.values():
+        for layer in {id(layer): layer for layer in layers}.values():
             if "_dtype_policy" in vars(layer):
                 put(vars(layer), "_dtype_policy", policy)
-            for tensor in _entrances(layer) if isinstance(layer, keras.Model) else ():
+            if isinstance(layer, keras.layers.InputLayer) and keras_backend.is_float_dtype(
+                layer.dtype
+            ):
+                put(vars(layer), "_dtype", "float64")
+            for tensor in getattr(layer, "_inputs", ()) if isinstance(layer, keras.Model) else ():
                 # Nested models cast what comes in to the dtype of their inputs.
                 if id(tensor) not in entered and keras_backend.is_float_dtype(tensor.dtype):
                     put(vars(tensor), "_dtype", "float64")
@@ -109,12 +116,6 @@ def double_precision(
             put(namespace, name, function)
         _draw_as(vars(keras_backend.random), draws, dropout, put)
         yield
-
-
-def _entrances(model):
-    """The symbolic inputs of a Functional model, or of the one that a Sequential model holds."""
-    functional = vars(model).get("_functional") or model
-    return vars(functional).get("_inputs", ())
 
 
 def _losses(model):

@@ -77,7 +77,7 @@ class Probe(keras.callbacks.Callback):
         self._due = checks.cadence(every)
         self.data = checks.probe_data(data)
         self.seconds = 0.0
-        self._record, self._epoch = Record(), 0
+        self._record, self._epoch, self._first = Record(), 0, 0
         self._probed: Any = None
         self._taken: Any = None
         self._before: Any = None
@@ -112,7 +112,8 @@ class Probe(keras.callbacks.Callback):
         record = self._record
         if record.step == 0 and self.data is not None and self._due(0) and not record.measured(0):
             self._measure(self.data)
-        if not self._due(record.step + 1):
+        self._first = batch
+        if not self._comes(record.step, self._probed.steps_per_execution):
             return
         if "reversals" in self.quantities:
             variables = self.model.trainable_variables  # on JAX this fetches the weights from fit
@@ -121,8 +122,12 @@ class Probe(keras.callbacks.Callback):
             self._tap()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._record.step += self._probed.steps_per_execution
-        if self._due(self._record.step):
+        before = self._record.step
+        # With several steps per execution, Keras counts those that the last one of an epoch lacks.
+        last = min(batch, (self.params.get("steps") or batch + 1) - 1)
+        count = last - self._first + 1
+        self._record.step += count
+        if self._comes(before, count):
             data, self._taken = self._taken if self.data is None else self.data, None
             self._measure(data)
         self._before = None
@@ -135,6 +140,10 @@ class Probe(keras.callbacks.Callback):
         internals.detach(self._probed, self._place)
 
     # --- inside
+
+    def _comes(self, before, count):
+        """Whether one of the `count` steps after `before` is due."""
+        return any(self._due(before + 1 + k) for k in range(count))
 
     def _tap(self):
         """Lets the next call of the train function tell which batch it trains on: this one call."""

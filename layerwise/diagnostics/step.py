@@ -81,24 +81,8 @@ class Step:
     ):
         checks.check_model(model)
         session = checks.session_of(model)
-        heads: dict = {}
-        if update is not None and not isinstance(update, Update):
-            raise TypeError(
-                f"update must be a layerwise.Update or None for all blocks, got {update!r}."
-            )
-        if update is not None and update.by_blocks:
-            checks.check_session(session, update)
-            blocks, heads = session.block_model.blocks, session.block_model.heads
-        found = partition(model, blocks, argument="blocks")
-        if update is None or update.blocks is None:
-            update = Update(blocks=tuple(range(len(found))))
-        checks.check_update(update, len(found), heads)
-        self.model, self.update = model, update
-        self.blocks: list[Block | Mover] = [found[k] for k in update.blocks or ()]
-        self.blocks += [
-            Mover(f"head_after_{found[k].name}", tuple(heads[k].trainable_variables))
-            for k in update.heads
-        ]
+        found, update, heads = _resolved(model, blocks, update, session)
+        self.model, self.update, self.blocks = model, update, _movers(found, update, heads)
         self.names = [block.name for block in self.blocks]
         self._data = checks.batch(model, x, y, sample_weight)
         if not double.loss_is_built(model):
@@ -229,3 +213,28 @@ class Step:
 
     def _filled(self, vectors):
         return [z if v is None else np.asarray(v) for z, v in zip(self._zero, vectors, strict=True)]
+
+
+def _resolved(model, blocks, update, session):
+    """The `Blocks`, the Update and the auxiliary heads that a Step is about."""
+    if update is not None and not isinstance(update, Update):
+        raise TypeError(
+            f"update must be a layerwise.Update or None for all blocks, got {update!r}."
+        )
+    heads: dict = {}
+    if update is not None and update.by_blocks:
+        checks.check_session(session, update)
+        blocks, heads = session.block_model.blocks, session.block_model.heads
+    found = partition(model, blocks, argument="blocks")
+    if update is None or update.blocks is None:
+        update = Update(blocks=tuple(range(len(found))))
+    checks.check_update(update, len(found), heads)
+    return found, update, heads
+
+
+def _movers(blocks, update, heads):
+    """The blocks that move, and the auxiliary heads, each with a name and variables."""
+    movers: list[Block | Mover] = [blocks[k] for k in update.blocks]
+    for k in update.heads:
+        movers.append(Mover(f"head_after_{blocks[k].name}", tuple(heads[k].trainable_variables)))
+    return movers

@@ -92,6 +92,15 @@ def test_a_second_fit_compiles_nothing_new():
     assert list(dict.fromkeys(probe.frame["step"])) == [0, 3, 6, 9, 12]
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="one step per execution there")
+def test_several_steps_per_execution_are_counted():
+    x, y = vectors(56)
+    model = compiled(mlp(), steps_per_execution=3)
+    probe = layerwise.Probe(("compounding",), every=4, data=(x, y))
+    model.fit(x, y, batch_size=8, epochs=2, callbacks=[probe], verbose=0)  # 3 + 3 + 1 batches
+    assert list(dict.fromkeys(probe.frame["step"])) == [0, 6, 10, 13]
+
+
 def test_a_block_that_goes_to_and_fro_is_seen():
     # One weight, target 0, rate so large that each step crosses the minimum.
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="w")])

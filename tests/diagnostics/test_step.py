@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import layerwise
-from layerwise.backends import backend
+from layerwise.backends import backend, double
 from layerwise.diagnostics import Step
 from tests.diagnostics import models
 from tests.helpers import compiled, mlp, normalized_mlp, same_bits, values, vectors
@@ -125,7 +125,10 @@ def test_masks_are_held_fixed():
 
 
 def test_the_whole_hessian_by_columns_equals_that_of_a_float64_clone():
-    model = compiled(normalized_mlp(depth=2, width=4), "sgd")
+    # The moments of TensorFlow stop the gradient at the mean: its own second derivatives through
+    # batch normalization are wrong, and no oracle (central differences above are).
+    normalizes = keras.backend.backend() != "tensorflow"
+    model = compiled(normalized_mlp(depth=2, width=4) if normalizes else mlp(3, width=4), "sgd")
     x, y = vectors(16)
     step = Step(model, x, y)
     sizes = [w.size for w in step.weights]
@@ -167,7 +170,8 @@ def of_a_clone(model, x, y):
             clone.set_weights(model.get_weights())
             function = one_vector(clone, loss, keras.ops)
             vector = np.concatenate([np.ravel(v.numpy()) for v in clone.trainable_variables])
-            return float(function(vector)), np.array(jax.hessian(function)(vector))
+            with double.promoting():  # else Keras computes in float32 whatever the dtype
+                return float(function(vector)), np.array(jax.hessian(function)(vector))
     clone = keras.models.clone_model(model, clone_function=clone_layer)
     clone.set_weights(model.get_weights())
     function = one_vector(clone, loss, keras.ops)
@@ -176,7 +180,8 @@ def of_a_clone(model, x, y):
         import torch
 
         start = torch.tensor(vector)
-        return float(function(start)), torch.func.hessian(function)(start).numpy()
+        with double.promoting():  # else Keras computes in float32 whatever the dtype
+            return float(function(start)), torch.func.hessian(function)(start).numpy()
     import tensorflow as tf
 
     start = tf.constant(vector)
