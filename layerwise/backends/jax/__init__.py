@@ -1,6 +1,14 @@
 """JAX: the rooms of a backend, each with the same functions as in the other two."""
 
-from layerwise.backends.jax.derivatives import look_program
+from layerwise.backends.jax.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
 from layerwise.backends.jax.fit import (
     build,
     check,
@@ -36,10 +44,14 @@ USED = {
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
     "fill",
     "generator_state",
     "inference",
@@ -49,12 +61,14 @@ __all__ = [
     "program",
     "release",
     "replicas",
+    "reseed",
     "scope",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

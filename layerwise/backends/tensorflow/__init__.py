@@ -1,6 +1,14 @@
 """TensorFlow: the rooms of a backend, each with the same functions as in `jax` and `torch`."""
 
-from layerwise.backends.tensorflow.derivatives import look_program
+from layerwise.backends.tensorflow.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
 from layerwise.backends.tensorflow.fit import (
     build,
     check,
@@ -31,14 +39,19 @@ USED = {
         "_autoconvert_optionals",
         "distribute_strategy",
     ),
+    "keras.src.backend.tensorflow.nn": ("_compute_moments",),
     "keras.src.backend.tensorflow.trainer.TFEpochIterator": ("_get_iterator",),
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
     "fill",
     "generator_state",
     "inference",
@@ -48,12 +61,14 @@ __all__ = [
     "program",
     "release",
     "replicas",
+    "reseed",
     "scope",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

@@ -1,7 +1,13 @@
 """Derivatives of a loss on TensorFlow, for what looks at a batch without changing anything."""
 
+import contextlib
+
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.backend.tensorflow import nn
+
+from layerwise.backends.double import Exact
 
 
 def look_program(model, forward, groups):
@@ -57,3 +63,106 @@ def _norm(gradients):
         if g is not None
     ]
     return tf.sqrt(tf.add_n(squares)) if squares else tf.constant(0.0)
+
+
+# --- in double precision
+
+
+def _moments(x, axes, keepdims):
+    """Mean and variance. TensorFlow's own stop the gradient at the mean, which spoils second derivatives."""
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims=keepdims)
+    return mean if keepdims else tf.squeeze(mean, axes), variance
+
+
+# Functions of Keras that are others in double precision: (namespace, name, function).
+REPLACED = [(vars(nn), "_compute_moments", _moments)]
+
+
+def double_context():
+    """The context in which arrays of double precision are computed with, outside any gradient."""
+    return contextlib.nullcontext()
+
+
+def dropout(original, inputs, rate, noise_shape, seed, dtype):
+    """Dropout of double precision with the mask that inputs of `dtype` would get."""
+    mask = original(tf.ones_like(inputs, dtype), rate, noise_shape, seed) != 0
+    return tf.where(mask, inputs / (1.0 - rate), tf.zeros_like(inputs))
+
+
+def exact_program(model, loss_of):
+    """The loss of moved weights, its gradient and its Hessian times a vector.
+
+    Args:
+        model: The compiled model: says whether to compile.
+        loss_of: `(weights, rest, data) -> scalar` of float64 tensors.
+
+    Returns:
+        An `Exact`.
+    """
+
+    def loss(weights, rest, data):
+        return loss_of(weights, rest, data)
+
+    def gradient(weights, rest, data):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            value = loss_of(weights, rest, data)
+        return value, _dense(tape.gradient(value, weights))
+
+    def hessian_vector(weights, vectors, rest, data):
+        with tf.GradientTape(watch_accessed_variables=False) as outer:
+            outer.watch(weights)
+            _, gradients = gradient(weights, rest, data)
+            pairs = zip(gradients, vectors, strict=True)
+            product = sum(tf.reduce_sum(g * v) for g, v in pairs if g is not None)
+        products = outer.gradient(product, weights)
+        return [
+            tf.zeros_like(w) if p is None else tf.convert_to_tensor(p)
+            for w, p in zip(weights, products, strict=True)
+        ]
+
+    return Exact(*(_on_arrays(f, model.run_eagerly) for f in (loss, gradient, hessian_vector)))
+
+
+def _dense(gradients):
+    return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+
+def _on_arrays(function, eager):
+    if not eager:
+        function = tf.function(function, reduce_retracing=True, autograph=False)
+
+    def call(*arguments):
+        tensors = tf.nest.map_structure(
+            lambda a: tf.convert_to_tensor(a) if isinstance(a, np.ndarray) else a, arguments
+        )
+        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), function(*tensors))
+
+    return call
+
+
+def reseed(number):
+    """Moves the framework's own generators on, to another state for each number: there are none here."""
+
+
+def tap(function, take):
+    """A train function that gives its next batch to `take` before it trains on it."""
+
+    def tapped(iterator):
+        taken = _Taken((next(iterator), getattr(iterator, "element_spec", None)))
+        take(taken[0])
+        return function(taken)
+
+    return tapped
+
+
+class _Taken(tuple):
+    """A batch and its spec, that stands in for the iterator that they come from."""
+
+    @property
+    def element_spec(self):
+        return self[1]
+
+    def __next__(self):
+        return self[0]

@@ -1,6 +1,14 @@
 """torch: the rooms of a backend, each with the same functions as in the other two."""
 
-from layerwise.backends.torch.derivatives import look_program
+from layerwise.backends.torch.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
 from layerwise.backends.torch.fit import (
     build,
     check,
@@ -30,10 +38,14 @@ USED = {
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
     "fill",
     "generator_state",
     "inference",
@@ -43,12 +55,14 @@ __all__ = [
     "program",
     "release",
     "replicas",
+    "reseed",
     "scope",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

@@ -1,0 +1,200 @@
+"""What is wrong with a probe is said before training starts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from layerwise.backends import internals
+from layerwise.blocks.block import as_integer, known_names
+from layerwise.steps import Update
+from layerwise.training import checks
+
+
+def check_model(model: Any) -> None:
+    """Raises where no step of the model can be measured: it is no compiled and built model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"A Step takes a keras.Model, got {type(model).__name__}: {model!r}.")
+    if not getattr(model, "compiled", False) or model.optimizer is None:
+        raise ValueError(
+            "The model is not compiled with an optimizer, so that nothing says what a step does. Call "
+            "model.compile(optimizer=..., loss=...) first."
+        )
+    checks.check_model(model)
+
+
+def check_session(session: Any, update: Update) -> None:
+    """Raises ValueError where the losses of an Update go through heads or sub-models that no running fit has."""
+    if session is None:
+        raise ValueError(
+            f"The losses of {update!r} go through auxiliary heads or frozen blocks, which only the fit of a schedule has. "
+            "Measure them by a layerwise.Probe in that fit, or give an Update with the model's own loss: "
+            "Update(blocks=(...))."
+        )
+
+
+def check_update(update: Update, n: int, heads: dict) -> None:
+    """Raises ValueError where a model of n blocks cannot carry out an Update."""
+    checks.check_update(update, n, heads)
+
+
+def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
+    """One batch as `fit` would take it, as arrays.
+
+    Raises:
+        ValueError: The inputs do not fit the model, or the numbers of examples differ.
+    """
+    data = tuple(keras.tree.map_structure(_array, part) for part in (x, y, sample_weight))
+    inputs = [a for a in keras.tree.flatten(data[0]) if a is not None]
+    expected = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    shapes = [tuple(a.shape) for a in inputs]
+    if expected and not _fits(shapes, [tuple(t.shape) for t in expected]):
+        raise ValueError(
+            f"x must be one batch of the model's inputs, of shape {', '.join(str(tuple(t.shape)) for t in expected)} "
+            f"(None: any number), got {', '.join(map(str, shapes)) or 'nothing'}. Give arrays with the examples along the "
+            "first axis."
+        )
+    counts = {len(a) for a in keras.tree.flatten(data) if a is not None and a.ndim}
+    if len(counts) > 1:
+        raise ValueError(
+            f"x, y and sample_weight must have as many examples each, got {sorted(counts)} along the first axis."
+        )
+    return data
+
+
+def split(data: tuple, count: int) -> list[tuple]:
+    """A batch in `count` parts with as many examples each; what is left over is left out.
+
+    Raises:
+        ValueError: The batch has fewer examples than parts.
+    """
+    size = next(len(a) for a in keras.tree.flatten(data) if a is not None)
+    each = size // count
+    if count < 2 or each < 1:
+        raise ValueError(
+            f"parts must be from 2 to the number of examples in the batch, {size}, got {count!r}."
+        )
+    return [
+        keras.tree.map_structure(
+            lambda a, k=k: None if a is None else a[k * each : (k + 1) * each], data
+        )
+        for k in range(count)
+    ]
+
+
+def index(block: Any, names: Sequence[str]) -> int:
+    """The position of a moving block, given by name or position."""
+    if isinstance(block, str):
+        if block not in names:
+            raise ValueError(f"No block named {block!r} moves.{known_names(block, list(names))}")
+        return names.index(block)
+    number = as_integer(block)
+    if number is None or not 0 <= number < len(names):
+        raise ValueError(
+            f"A moving block is given by its name or its position from 0 to {len(names) - 1}, got {block!r}."
+        )
+    return number
+
+
+def _array(value):
+    if value is None:
+        return None
+    array = keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else np.asarray(value)
+    return (
+        array.astype(keras.backend.floatx()) if np.issubdtype(array.dtype, np.floating) else array
+    )
+
+
+def _fits(shapes, expected):
+    if len(shapes) != len(expected):
+        return False
+    for shape, wanted in zip(shapes, expected, strict=True):
+        # Keras adds or drops a last axis of size 1.
+        alike = [wanted, wanted[:-1]] if wanted and wanted[-1] == 1 else [wanted, (*wanted, 1)]
+        if not any(_matches(shape, w) for w in alike):
+            return False
+    return True
+
+
+def _matches(shape, wanted):
+    return len(shape) == len(wanted) and all(
+        w is None or n == w for n, w in zip(shape[1:], wanted[1:], strict=True)
+    )
+
+
+# --- what a Probe is given
+
+
+def quantities(wanted: Any, known: dict) -> dict:
+    """`{name: function}` of names and functions.
+
+    Raises:
+        TypeError: Neither name nor function.
+        ValueError: No such name.
+    """
+    found = {}
+    for quantity in (wanted,) if isinstance(wanted, str) or callable(wanted) else tuple(wanted):
+        if isinstance(quantity, str):
+            if quantity not in known:
+                raise ValueError(
+                    f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}"
+                )
+            found[quantity] = known[quantity]
+        elif callable(quantity):
+            found[getattr(quantity, "__name__", type(quantity).__name__)] = quantity
+        else:
+            raise TypeError(
+                f"A quantity is a name or a function of a Step that returns a frame, got {quantity!r}."
+            )
+    if not found:
+        raise ValueError(
+            f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}."
+        )
+    return found
+
+
+def cadence(every: Any) -> Any:
+    """A function `step -> bool`: whether a step is due.
+
+    Raises:
+        ValueError: `every` is no positive int, list of steps or callable.
+    """
+    number = as_integer(every)
+    if number is not None and number > 0:
+        return lambda step: step % number == 0
+    if callable(every):
+        return every
+    if isinstance(every, (list, tuple, set, range, np.ndarray)) and len(every):
+        steps = [as_integer(step) for step in every]
+        if all(step is not None and step >= 0 for step in steps):
+            return frozenset(steps).__contains__
+    raise ValueError(
+        f"every must be a positive int, a list of steps (0: before the first), or a callable step -> bool, got {every!r}."
+    )
+
+
+def probe_data(data: Any) -> tuple | None:
+    """The batch of a Probe as a tuple, or None for the batch just trained."""
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or not 1 <= len(data) <= 3:
+        raise ValueError(
+            f"data must be (x, y) or (x, y, sample_weight), or None for the batch just trained, got {type(data).__name__}."
+        )
+    return tuple(data)
+
+
+def check_executions(model: keras.Model) -> None:
+    """Raises ValueError where no single batch is the one just trained."""
+    if model.steps_per_execution > 1:
+        raise ValueError(
+            f"The model was compiled with steps_per_execution={model.steps_per_execution}, so that several batches are "
+            "trained on between two looks of a callback. Give the Probe its batch: data=(x, y)."
+        )
+
+
+def session_of(model: keras.Model) -> Any:
+    """The session of a schedule that trains the model now, or None."""
+    checkpoint = internals.attached(model)
+    return None if checkpoint is None else checkpoint.session
