@@ -96,6 +96,7 @@ def displacement(
     rule = getattr(optimizer, "inner_optimizer", optimizer)
     with backend.double_context(), double.promoting():
         copy, copies = twin.twin(rule, backend.to_numpy)
+        cls = type(copy)
         groups = {} if clocks is None else _groups(copy, copies, rule, clocks, heads, head_state)
         moved = [copies[id(v)] for v in variables]
         if released:
@@ -119,7 +120,7 @@ def displacement(
                     found.setdefault(id(group), (group, []))[1].append(i)
                 return list(found.values())
 
-            with clocked.clocked(copy, type(copy), members, True):
+            with clocked.clocked(copy, cls, clocked.clocked_class(cls), members, True):
                 copy.apply(tensors, targets)
         return [backend.to_numpy(v) - b for v, b in zip(moved, before, strict=True)]
 

@@ -58,7 +58,9 @@ def test_sweeps_are_traced_once_where_the_last_batch_is_smaller():
     assert list(schedule.traces.values()) == [1] * 4
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # that is how Keras learns a length
+@pytest.mark.filterwarnings(
+    "ignore:Your input ran out of data"
+)  # that is how Keras learns a length
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_validation_of_a_stage_ends_with_its_data(cached, steps):

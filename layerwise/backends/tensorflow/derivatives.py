@@ -76,7 +76,7 @@ def _moments(x, axes, keepdims):
 
 
 # Functions of Keras that are others in double precision: (namespace, name, function).
-REPLACED = [(vars(nn), "_compute_moments", _moments)]
+REPLACED: list = [(vars(nn), "_compute_moments", _moments)]
 
 
 def double_context():

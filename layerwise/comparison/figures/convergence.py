@@ -7,6 +7,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
+from layerwise.comparison.figures.scene import Scene
 
 CLOCKS = {
     "update": "Updates",
@@ -16,12 +17,12 @@ CLOCKS = {
 }
 
 
-def score(scene: style.Scene) -> Figure | None:
+def score(scene: Scene) -> Figure | None:
     """Validation score against each clock."""
     return _figure(scene, "score", f"Validation {scene.metric}")
 
 
-def loss(scene: style.Scene) -> Figure | None:
+def loss(scene: Scene) -> Figure | None:
     """Validation loss against each clock."""
     return _figure(scene, "loss", "Validation loss")
 

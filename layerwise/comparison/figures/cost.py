@@ -7,12 +7,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
+from layerwise.comparison.figures.scene import Scene
 from layerwise.comparison.statistics import relative_costs
 
 CLOCKS = {"updates": "Updates", "flops": "FLOPs", "seconds": "Seconds"}
 
 
-def figure(scene: style.Scene) -> Figure:
+def figure(scene: Scene) -> Figure:
     """Multiples of the baseline's updates, FLOPs and seconds, and the test score at the end."""
     names = scene.schedules
     costs = relative_costs(scene.runs, scene.baseline).set_index(["schedule", "clock"])

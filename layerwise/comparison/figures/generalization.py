@@ -5,11 +5,12 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
+from layerwise.comparison.figures.scene import Scene
 
 LOSSES = ("train_loss", "test_loss", "generalization_gap")
 
 
-def panels(scene: style.Scene) -> dict[str, tuple[str, str]]:
+def panels(scene: Scene) -> dict[str, tuple[str, str]]:
     """`{column: (title, which way is better)}`."""
     more, less = "better →", "← better"
     way = more if scene.sign > 0 else less
@@ -23,7 +24,7 @@ def panels(scene: style.Scene) -> dict[str, tuple[str, str]]:
     }
 
 
-def figure(scene: style.Scene) -> Figure | None:
+def figure(scene: Scene) -> Figure | None:
     """Every measured run that finished, with means and intervals."""
     finished = scene.measured[scene.measured["status"] == "finished"]
     if finished.empty:

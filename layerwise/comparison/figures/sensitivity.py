@@ -4,12 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from layerwise.comparison.figures import style
+from layerwise.comparison.figures.scene import Scene
 from layerwise.comparison.tuning import PURPOSES, tuned
 
 BEST = "best_validation_score"
 
 
-def figure(scene: style.Scene) -> Figure | None:
+def figure(scene: Scene) -> Figure | None:
     """Best validation score against the learning rate; a ring marks the rate for score, a square that for cost."""
     tune = scene.runs[scene.runs["phase"] == "tune"]
     if tune["learning_rate"].nunique() < 2:

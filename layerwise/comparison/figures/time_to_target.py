@@ -6,6 +6,7 @@ from matplotlib.ticker import EngFormatter
 
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
+from layerwise.comparison.figures.scene import Scene
 
 CLOCKS = {
     "epochs_to_target": "Epochs",
@@ -15,7 +16,7 @@ CLOCKS = {
 }
 
 
-def figure(scene: style.Scene) -> Figure | None:
+def figure(scene: Scene) -> Figure | None:
     """Each run's epochs, updates, FLOPs and seconds to the target; a missed target has no time."""
     if np.isnan(scene.target):
         return None
