@@ -40,7 +40,7 @@ from tests.helpers import (
     vectors,
 )
 
-DEPTH, BATCHES, BATCH = 4, 5, 8  # blocks of the model, batches of an epoch, examples of a batch
+DEPTH, BATCHES, BATCH = 3, 5, 8  # blocks of the model, batches of an epoch, examples of a batch
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -88,14 +88,14 @@ SCHEDULES = (
     Case("cyclic", lambda: BlockCoordinate(every=2)),
     Case("shuffled, reset", lambda: BlockCoordinate(order="shuffled", every=3, state="reset")),
     Case("random, epochs", lambda: BlockCoordinate(order="random", every="epoch", seed=3)),
-    Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_3"])),
+    Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_2"])),
     Case("sweeps", lambda: BlockCoordinate(order="reverse", sweep_each_batch=True)),
     Case("shared programs", lambda: BlockCoordinate(max_programs=2)),
     Case("greedy", GreedyLayerwise, has_stages=True),
     Case(
         "greedy, fine-tuned",
         lambda: GreedyLayerwise(head="mlp", epochs_per_block=1, finetune_epochs=1),
-        epochs=5,
+        epochs=4,
         has_stages=True,
     ),
     Case("gauss-southwell", lambda: BlockCoordinate(order="gauss_southwell", every=2)),
@@ -124,7 +124,7 @@ def named(name):
 
 
 def new_model():
-    """Return the model of all promises: four blocks with batch normalization and dropout, whose tracing is counted.
+    """Return the model of all promises: three blocks with batch normalization and dropout, whose tracing is counted.
 
     Its optimizer moves a block on a zero gradient (weight decay), looks at all gradients at once (the norm that clips) and
     at the count of steps (a cosine).
