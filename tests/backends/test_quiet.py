@@ -31,11 +31,11 @@ def said():
     tf.get_logger().removeHandler(handler)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"sweep_each_batch": True}, {"every": 3}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"sweep_each_batch": True}], ids=str)
 def test_no_schedule_makes_tensorflow_warn_of_retracing(arguments, said):
     for _ in range(2):
         schedule = layerwise.BlockCoordinate("layer", **arguments)
-        model = compiled(mlp(depth=8), "adam")
+        model = compiled(mlp(depth=6), "adam")
         x, y = vectors(44)  # the last batch is smaller
         model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[schedule])
         model.fit(x, y, batch_size=8, verbose=0)
@@ -44,9 +44,9 @@ def test_no_schedule_makes_tensorflow_warn_of_retracing(arguments, said):
 
 def test_stages_with_cached_features_do_not_either(said):
     x, y = vectors(40)
-    model = compiled(mlp(depth=8), "adam")
+    model = compiled(mlp(depth=6), "adam")
     schedule = layerwise.GreedyLayerwise()
-    data = {"validation_data": (x, y), "batch_size": 16, "epochs": 16, "verbose": 0}
+    data = {"validation_data": (x, y), "batch_size": 16, "epochs": 12, "verbose": 0}
     schedule.fit(model, x, y, **data)
     assert not [line for line in said if "retracing" in line]
 
