@@ -12,7 +12,10 @@ from experiments.harness import command
 from tests.readme import blocks
 
 
-@pytest.mark.parametrize("block", [("bash", "setup"), ("bash", "quick"), ("bash", "test"), ("bash", "slow"), ("python", "")])
+@pytest.mark.parametrize(
+    "block",
+    [("bash", "setup"), ("bash", "quick"), ("bash", "test"), ("bash", "slow"), ("python", "")],
+)
 def test_readme_has_the_blocks_that_are_run(block):
     assert blocks(*block)
 

@@ -48,7 +48,7 @@ def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         runs: The frame `runs`.
         baseline: The name of the schedule that others are compared with. Its own differences are empty.
     """
-    rows = []
+    rows, references = [], _References(runs, baseline)
     for key, purpose, measured in _cells(runs):
         row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose}
         row |= settings.columns_of(settings.setting_of(measured.iloc[0]))
@@ -60,7 +60,7 @@ def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
             found = intervals.median(costs(measured, clock))
             names = (f"{clock}_to_target_{end}" for end in ("median", "low", "high"))
             row |= dict(zip(names, found, strict=True))
-        theirs = _reference(runs, measured, baseline, purpose)
+        theirs = references.of(key, purpose)
         for metric in METRICS:
             row |= _metric(metric, measured, None if row["schedule"] == baseline else theirs)
         rows.append(row)
@@ -91,12 +91,12 @@ def paired(runs: pd.DataFrame, baseline: str, column: str, purpose: str = "score
     Returns:
         A frame with the key of a cell, `seed`, `value` and `reference`.
     """
-    parts = []
+    parts, references = [], _References(runs, baseline)
     for key, cell in runs.groupby(KEY, sort=False):
         measured = tuning.of_purpose(cell, purpose)
         if measured.empty:
             continue
-        theirs = _reference(runs, measured, baseline, purpose)
+        theirs = references.of(key, purpose)
         both = pd.concat(
             {"value": _values(measured, column), "reference": _values(theirs, column)},
             axis=1,
@@ -122,12 +122,14 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         finished run of the task spent), `n_reached`, `n_runs`.
     """
     rows = []
+    tasks = dict(iter(runs.groupby(TASK, sort=False)))
     for clock in CLOCKS:
+        limits = {key: horizon(task, clock) for key, task in tasks.items()}
         pairs = paired(runs, baseline, f"{clock}_to_target", "cost")
         for key, cell in pairs.groupby(KEY, sort=False):
             both = np.isinf(cell["value"]) & np.isinf(cell["reference"])
             ratios = (cell["value"] / cell["reference"]).where(~both, 1.0)
-            limit = horizon(runs[_same(runs, dict(zip(KEY, key, strict=True)), TASK)], clock)
+            limit = limits[_task_of(key)]
             restricted = cell["value"].clip(upper=limit).mean()
             restricted /= cell["reference"].clip(upper=limit).mean()
             counts = int(np.isfinite(cell["value"]).sum()), len(cell)
@@ -174,13 +176,21 @@ def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple, str, pd.DataFrame]]:
         yield tuple(key), str(purpose), rows
 
 
-def _reference(runs, measured, baseline, purpose):
-    first = dict(measured.iloc[0][KEY]) | {"schedule": baseline}
-    return tuning.of_purpose(runs[_same(runs, first, KEY)], purpose)
+class _References:
+    """The baseline's measured runs of each task."""
+
+    def __init__(self, runs, baseline):
+        own = runs[runs["schedule"] == baseline].groupby(TASK, sort=False)
+        self._by_task = dict(iter(own))
+        self._none = runs.iloc[:0]
+
+    def of(self, key, purpose):
+        """Those of the task of a cell, by the cell's key, that were tuned for a purpose."""
+        return tuning.of_purpose(self._by_task.get(_task_of(key), self._none), purpose)
 
 
-def _same(runs, row, columns):
-    return (runs[columns] == [row[name] for name in columns]).all(axis=1)
+def _task_of(key):
+    return tuple(key[KEY.index(name)] for name in TASK)
 
 
 def _values(measured, column):
