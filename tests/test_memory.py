@@ -211,5 +211,7 @@ def test_no_array_outlives_its_step():
     x, y = vectors(48)
     before = held()
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[Held(), schedule])
-    small = 20_000  # batches, metrics, seeds and counts; the largest block has 130,000 bytes of slots
+    small = (
+        20_000  # batches, metrics, seeds and counts; the largest block has 130,000 bytes of slots
+    )
     assert max(taken) <= largest(schedule) + small

@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
-from experiments.harness import command
-from tests.readme import blocks
+from experiments.harness import command, readme
+from tests.readme import README, blocks
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     namespace = {"__name__": "readme"}
     for number, code in enumerate(blocks("python"), start=1):
         exec(compile(code, f"README.md, Python block {number}", "exec"), namespace)
+
+
+def test_tables_are_those_of_the_answers():
+    text = README.read_text()
+    assert readme.filled(text, README.parent) == text
+    assert text.count("<!-- end -->") >= 1
 
 
 def test_long_commands_are_understood(monkeypatch):

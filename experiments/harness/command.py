@@ -1,4 +1,4 @@
-"""The command line of all experiments: list, run, plot, table."""
+"""The command line of all experiments: list, run, plot, table, readme."""
 
 import argparse
 import importlib
@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.harness import readme
 from experiments.harness.experiment import Experiment
 
 # The modules that expose an `EXPERIMENT`. An experiment is called as the module, or the folder, in `experiments/`.
@@ -58,6 +59,11 @@ def show(options: Namespace) -> None:
         raise FileNotFoundError("; ".join(missing))
 
 
+def write_readme(options: Namespace) -> None:
+    """Writes the tables of a README again, from the answers."""
+    print(f"{options.file}: {'written' if readme.write(options.file) else 'nothing new'}")
+
+
 def _parser() -> ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -96,6 +102,9 @@ def _parser() -> ArgumentParser:
                 action="store_true",
                 help="name what the frames cannot claim; fail if there is any",
             )
+    writing = commands.add_parser("readme", help="the tables of README.md again, from the answers")
+    writing.set_defaults(carry_out=write_readme)
+    writing.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
     return parser
 
 
