@@ -14,8 +14,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def cheap_garbage_collection():
-    """Graphs are a great many objects, and TensorFlow never frees some: they are looked at less often than Python would, and
-    what is left after a module of tests is not looked at again.
+    """Graphs are a great many objects, some of which TensorFlow never frees: they are looked at less often than Python
+    would, and what is left after a module of tests is not looked at again.
     """
     gc.set_threshold(50_000, 20, 20)
     gc.collect()
