@@ -45,6 +45,16 @@ def loss_is_built(model: keras.Model) -> bool:
     return loss is None or bool(loss.built)
 
 
+def layers_of(model: keras.Model) -> list:
+    """All layers of a model, those within layers too."""
+    return [layer for layer in model._flatten_layers() if layer is not model]
+
+
+def reductions(model: keras.Model) -> set:
+    """How the compiled losses become one number: "sum_over_batch_size", "sum" and the like."""
+    return {loss.reduction for loss in _losses(model) if loss is not model._compile_loss}
+
+
 @contextlib.contextmanager
 def variables_as(mapping: Iterable[tuple[Any, Any]]) -> Iterator[None]:
     """While in this context, variables have the values given, of whatever dtype; what is assigned to them is forgotten."""

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import internals
+from layerwise.backends import double, internals
 from layerwise.blocks.block import as_integer, known_names
 from layerwise.steps import Update
 from layerwise.training import checks
@@ -69,18 +69,59 @@ def split(data: tuple, count: int) -> list[tuple]:
     Raises:
         ValueError: The batch has fewer examples than parts.
     """
-    size = next(len(a) for a in keras.tree.flatten(data) if a is not None)
+    size = size_of(data)
     each = size // count
     if count < 2 or each < 1:
         raise ValueError(
             f"parts must be from 2 to the number of examples in the batch, {size}, got {count!r}."
         )
-    return [
-        keras.tree.map_structure(
-            lambda a, k=k: None if a is None else a[k * each : (k + 1) * each], data
+    return [cut(data, k * each, (k + 1) * each) for k in range(count)]
+
+
+def size_of(data: tuple) -> int:
+    """The number of examples in a batch."""
+    return next(len(a) for a in keras.tree.flatten(data) if a is not None)
+
+
+def cut(data: tuple, start: int, stop: int) -> tuple:
+    """The examples of a batch from `start` up to `stop`."""
+    return keras.tree.map_structure(lambda a: None if a is None else a[start:stop], data)
+
+
+def check_chunks(model: keras.Model, chunk_size: Any, data: tuple) -> None:
+    """Raises ValueError where the loss of a batch is no mean over chunks of it, or `chunk_size` is no positive int."""
+    size = as_integer(chunk_size)
+    if size is None or size < 1:
+        raise ValueError(
+            f"chunk_size must be a positive int, or None for the whole batch at once, got {chunk_size!r}."
         )
-        for k in range(count)
-    ]
+    mixing = [layer.name for layer in double.layers_of(model) if depends_on_the_batch(layer)]
+    if mixing:
+        raise ValueError(
+            f"chunk_size={size} cuts the batch, and the layers {mixing[:3]} take statistics or losses of the whole batch: "
+            "chunks would measure another loss. Use chunk_size=None and a smaller batch."
+        )
+    reductions = double.reductions(model)
+    plain = {"sum_over_batch_size", "mean"} | (
+        {"mean_with_sample_weight"} if data[2] is None else set()
+    )
+    masked = any(internals.mask(t) is not None for t in getattr(model, "outputs", None) or ())
+    if masked or not reductions <= plain:
+        why = (
+            "its outputs carry masks"
+            if masked
+            else f"its losses reduce by {sorted(map(str, reductions - plain))}"
+        )
+        raise ValueError(
+            f"chunk_size={size} takes the loss as the mean over the chunks of a batch, which this model's is not: {why}. "
+            "Use chunk_size=None and a smaller batch."
+        )
+
+
+def depends_on_the_batch(layer: keras.layers.Layer) -> bool:
+    """Whether what a layer gives for a batch in training is not what it gives for each example."""
+    normalizes = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    return normalizes or getattr(layer, "activity_regularizer", None) is not None
 
 
 def index(block: Any, names: Sequence[str]) -> int:
