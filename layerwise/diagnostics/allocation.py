@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("allocation", by=("block",))
 def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFrame:
     """Divides the joint change of the loss among the blocks, by the path integral of the gradient along the step.
 
@@ -45,7 +46,7 @@ def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFr
         {"block": name, "allocation": float(np.sum(entries))}
         for name, entries in zip(step.names, found, strict=True)
     ]
-    allocated = frame(rows, ["block", "allocation"])
+    allocated = pd.DataFrame(rows)
     allocated.attrs["error"] = error
     return allocated
 

@@ -1,10 +1,12 @@
 """What is wrong with a probe is said before training starts."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from layerwise.backends import double, internals
 from layerwise.blocks.block import as_integer, known_names
@@ -174,25 +176,66 @@ def quantities(wanted: Any, known: dict) -> dict:
         TypeError: Neither name nor function.
         ValueError: No such name.
     """
-    found = {}
-    for quantity in (wanted,) if isinstance(wanted, str) or callable(wanted) else tuple(wanted):
+    found: dict = {}
+    if isinstance(wanted, str) or callable(wanted) or not isinstance(wanted, Iterable):
+        wanted = (wanted,)
+    for quantity in tuple(wanted):
         if isinstance(quantity, str):
             if quantity not in known:
                 raise ValueError(
                     f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}"
                 )
-            found[quantity] = known[quantity]
+            name, quantity = quantity, known[quantity]
         elif callable(quantity):
-            found[getattr(quantity, "__name__", type(quantity).__name__)] = quantity
+            name = _name_of(quantity)
         else:
             raise TypeError(
                 f"A quantity is a name or a function of a Step that returns a frame, got {quantity!r}."
             )
+        if found.get(name, quantity) is not quantity:
+            raise ValueError(
+                f"Two quantities are named {name!r}, so that their rows could not be told apart. Give one Probe each, or a "
+                "function of your own with another name."
+            )
+        found[name] = quantity
     if not found:
         raise ValueError(
             f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}."
         )
     return found
+
+
+def _name_of(quantity):
+    while isinstance(quantity, functools.partial):
+        quantity = quantity.func
+    return getattr(quantity, "__name__", type(quantity).__name__)
+
+
+def check_found(name: str, found: Any, keys: Callable) -> pd.DataFrame:
+    """What a quantity gave, if it is a frame of numbers.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(found, pd.DataFrame):
+        raise TypeError(
+            f"A quantity is a function of a Step that returns a pandas frame; {name!r} returned {type(found).__name__}."
+        )
+    measures = [column for column in found.columns if column not in keys(found)]
+    wrong = [c for c in measures if not pd.api.types.is_numeric_dtype(found[c]) and len(found)]
+    if wrong:
+        raise TypeError(
+            f"The columns of a quantity are numbers, but for `block` and `other`; {name!r} returned others in {wrong}."
+        )
+    return found
+
+
+def check_once(probe: Any, probes: Sequence[Any]) -> None:
+    """Raises ValueError where the same Probe is twice among the callbacks of a fit."""
+    if sum(one is probe for one in probes) > 1:
+        raise ValueError(
+            "The same Probe is twice in callbacks, and would count every batch twice. Remove one, or make another Probe."
+        )
 
 
 def cadence(every: Any) -> Any:

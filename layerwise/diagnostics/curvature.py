@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
-from layerwise.diagnostics.frames import ALL, frame
+from layerwise.diagnostics.frames import ALL, quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("trace", "trace_error", "largest_eigenvalue", "residual", by=("block",))
 def curvature(
     step: Step, samples: int = 4, iterations: int = 6, tolerance: float = 0.01, seed: int = 0
 ) -> pd.DataFrame:
@@ -71,7 +72,7 @@ def curvature(
                 "residual": residual,
             }
         )
-    return frame(rows, ["block", "trace", "trace_error", "largest_eigenvalue", "residual"])
+    return pd.DataFrame(rows)
 
 
 def largest_eigenvalue(

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("cosine", "relative_change", "sign_changes", by=("block",))
 def gauss_seidel(step: Step) -> pd.DataFrame:
     """Compares each block's gradient with the one that it has after the blocks before it have moved.
 
@@ -50,4 +51,4 @@ def gauss_seidel(step: Step) -> pd.DataFrame:
                 else np.nan,
             }
         )
-    return frame(rows, ["block", "cosine", "relative_change", "sign_changes"])
+    return pd.DataFrame(rows)

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("batch_noise", "mask_noise", by=("block",))
 def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
     """Measures the noise of the gradient from the choice of examples and from the choice of dropout masks.
 
@@ -64,7 +65,7 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
                 "mask_noise": _over(over_masks[k], signal),
             }
         )
-    return frame(rows, ["block", "batch_noise", "mask_noise"])
+    return pd.DataFrame(rows)
 
 
 def _spread(gradients, like):

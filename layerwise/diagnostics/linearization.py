@@ -4,10 +4,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from layerwise.diagnostics.frames import ALL, frame, ratio
+from layerwise.diagnostics.frames import ALL, quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity(
+    "predicted",
+    "actual",
+    "miss",
+    by=(
+        "block",
+        "multiple",
+    ),
+)
 def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
     """Compares predicted and actual change of the loss for sets of blocks and multiples of the step.
 
@@ -50,7 +59,7 @@ def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> p
                     "miss": ratio(actual, predicted) - 1.0,
                 }
             )
-    return frame(rows, ["block", "multiple", "predicted", "actual", "miss"])
+    return pd.DataFrame(rows)
 
 
 def sets(names: Sequence[str]) -> list[tuple[str, list[int]]]:

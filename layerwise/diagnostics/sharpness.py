@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("sharpness", "adaptive_sharpness", by=("radius",))
 def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
     """Measures how much the loss rises along the gradient, plainly and relative to the weights' own sizes.
 
@@ -45,7 +46,7 @@ def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
         rows.append(
             {"radius": float(radius), "sharpness": losses[0], "adaptive_sharpness": losses[1]}
         )
-    return frame(rows, ["radius", "sharpness", "adaptive_sharpness"])
+    return pd.DataFrame(rows)
 
 
 def _unit(direction, measured):

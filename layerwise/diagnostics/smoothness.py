@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("loss", "gradient_distance", "effective_smoothness", by=("multiple",))
 def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
     """Follows the loss and its gradient along the step, on the same batch and with the same masks.
 
@@ -48,4 +49,4 @@ def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.D
                 "effective_smoothness": ratio(distance, abs(multiple) * length),
             }
         )
-    return frame(rows, ["multiple", "loss", "gradient_distance", "effective_smoothness"])
+    return pd.DataFrame(rows)

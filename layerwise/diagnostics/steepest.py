@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("cosine", "gain", by=("radius",))
 def steepest(
     step: Step,
     radii: Sequence[float] | None = None,
@@ -72,7 +73,7 @@ def steepest(
                 "gain": ratio(loss - step.loss, along - step.loss),
             }
         )
-    return frame(rows, ["radius", "cosine", "gain"])
+    return pd.DataFrame(rows)
 
 
 def _least(at, start, radius, tolerance, iterations):
