@@ -82,17 +82,31 @@ def largest_eigenvalue(
     tolerance: float = 1e-6,
     seed: int = 0,
     restarts: int = 2,
+    scales: Sequence[np.ndarray] | None = None,
 ) -> tuple[float, float]:
-    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none."""
+    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none.
+
+    Args:
+        step: The Step.
+        blocks: Positions of the blocks.
+        iterations: Lanczos vectors.
+        tolerance: Relative accuracy at which Lanczos stops.
+        seed: Decides the vector that it starts from.
+        restarts: How often it restarts at most.
+        scales: One array S for each of these blocks: the eigenvalue is that of S H S, entry by entry. With S^2 the factors
+            of an optimizer's preconditioner this is the curvature that its steps see.
+    """
     sizes = [step.weights[k].size for k in blocks]
     size, ends = sum(sizes), np.cumsum(sizes)[:-1]
     if not np.isfinite(step.loss):
         return float("nan"), float("nan")
 
+    factors = 1.0 if scales is None else np.concatenate(list(scales))
+
     def times(vector):
-        pieces = dict(zip(blocks, np.split(np.ravel(vector), ends), strict=True))
+        pieces = dict(zip(blocks, np.split(np.ravel(vector) * factors, ends), strict=True))
         products = step.hessian_vector([pieces.get(k) for k in range(len(step.blocks))])
-        return np.concatenate([products[k] for k in blocks])
+        return np.concatenate([products[k] for k in blocks]) * factors
 
     if size <= max(iterations, 2):
         matrix = np.array([times(unit) for unit in np.eye(size)])
