@@ -17,7 +17,7 @@ from keras.src.backend.common import dtypes
 USED = {
     "keras.src.backend": ("random",),
     "keras.src.backend.common.dtypes": ("BIT64_TO_BIT32_DTYPE",),
-    "keras.src.models.model.Model": ("_flatten_layers",),
+    "keras.src.models.model.Model": ("_compute_loss", "_flatten_layers"),
     "keras.src.trainers.compile_utils.CompileLoss": ("call", "build"),
 }
 
@@ -39,10 +39,25 @@ class Exact(NamedTuple):
     hessian_vector: Callable
 
 
-def loss_is_built(model: keras.Model) -> bool:
-    """Whether the compiled loss knows the structure of the outputs: one that does not makes variables when called."""
+def build_loss(model: keras.Model, data: tuple) -> None:
+    """Lets the compiled loss know the structure of the outputs: it makes variables when it is first called.
+
+    Args:
+        model: The compiled model. Its optimizer and metrics stay as they are.
+        data: A batch, `(x, y, sample_weight)`.
+    """
     loss = model._compile_loss
-    return loss is None or bool(loss.built)
+    if loss is None or loss.built:
+        return
+    x, y, sample_weight = keras.tree.map_structure(_spec, data)
+    predicted = keras_backend.compute_output_spec(model, x, training=False)
+    keras_backend.compute_output_spec(
+        model._compute_loss, x, y, predicted, sample_weight, training=False
+    )
+
+
+def _spec(array):
+    return None if array is None else keras.KerasTensor(array.shape, str(array.dtype))
 
 
 def layers_of(model: keras.Model) -> list:

@@ -68,6 +68,8 @@ def _free(own, rule, keys):
     excluded = vars(rule).get("_exclude_from_weight_decay", set())
     own["_exclude_from_weight_decay"] = {keys[key] for key in excluded if key in keys}
     own["_exclude_from_weight_decay_cache"] = {}
+    if "_exclude_from_weight_decay_pattern" in vars(rule):
+        own["_exclude_from_weight_decay_pattern"] = rule._exclude_from_weight_decay_pattern
 
 
 def double_copy(variable: Any, to_numpy: Any) -> Any:

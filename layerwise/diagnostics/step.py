@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend, double, internals
+from layerwise.backends import backend, double
 from layerwise.blocks import Block, partition
 from layerwise.diagnostics import checks
 from layerwise.diagnostics.displacement import displacement_in
@@ -90,8 +90,7 @@ class Step:
         self.model, self.update, self.blocks = model, update, _movers(found, update, heads)
         self.names = [block.name for block in self.blocks]
         self._data = checks.batch(model, x, y, sample_weight)
-        if not double.loss_is_built(model):
-            internals.symbolic_build(model, self._data)
+        double.build_loss(model, self._data)
         moving = [v for block in self.blocks for v in block.variables]
         objective = Objective.of(model, found, heads, update, moving)
         if chunk_size is not None:
