@@ -96,9 +96,15 @@ def _putting() -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
-def promoting() -> Iterator[None]:
-    """While in this context, what Keras computes of float64 is float64: on JAX and torch it makes it float32."""
+def promoting(replaced: Iterable[tuple] = ()) -> Iterator[None]:
+    """While in this context, what Keras computes of float64 is float64: on JAX and torch it makes it float32.
+
+    Args:
+        replaced: `(namespace, name, function)` of Keras' functions that the backend replaces.
+    """
     with _putting() as put:
+        for namespace, name, function in replaced:
+            put(namespace, name, function)
         put(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
         yield
 
@@ -123,7 +129,7 @@ def double_precision(
     # A Sequential model casts what comes in to the dtype of its InputLayer, and hands it on to a
     # Functional one that it holds.
     layers += [f for layer in layers if (f := getattr(layer, "_functional", None)) is not None]
-    with promoting(), _putting() as put:
+    with promoting(replaced), _putting() as put:
         for layer in {id(layer): layer for layer in layers}.values():
             if "_dtype_policy" in vars(layer):
                 put(vars(layer), "_dtype_policy", policy)
@@ -137,8 +143,6 @@ def double_precision(
                     put(vars(tensor), "_dtype", "float64")
         for loss in _losses(model):
             put(vars(loss), "_dtype", "float64")
-        for namespace, name, function in replaced:
-            put(namespace, name, function)
         _draw_as(vars(keras_backend.random), draws, dropout, put)
         yield
 

@@ -129,7 +129,7 @@ def displacement(
     if all(g is None for g in gradients):
         return [np.zeros(tuple(v.shape)) for v in variables]
     rule = getattr(optimizer, "inner_optimizer", optimizer)
-    with backend.double_context(), double.promoting():
+    with backend.double_context(), double.promoting(backend.REPLACED):
         copy, copies = twin.twin(rule, backend.to_numpy, every)
         cls = type(copy)
         groups = {} if clocks is None else _groups(copy, copies, rule, clocks, heads, head_state)

@@ -229,7 +229,8 @@ def by_the_frameworks_means(make, x, y):
     if framework == "jax":
         import jax
 
-        with jax.enable_x64(True), double.promoting():  # else Keras computes in float32
+        # Else Keras computes in float32, and its attention does so even then.
+        with jax.enable_x64(True), double.promoting(backend.REPLACED):
             function, vector = function_of(make())
             found = function(vector), jax.grad(function)(vector), jax.hessian(function)(vector)
             return [np.array(part) for part in found]
@@ -251,9 +252,11 @@ def by_the_frameworks_means(make, x, y):
         outer.watch(start)
         with tf.GradientTape() as inner:
             inner.watch(start)
-            value = function(start)
+            with double.promoting(backend.REPLACED):  # else attention rounds its scale to float32
+                value = function(start)
         slope = inner.gradient(value, start)
-    return float(value), slope.numpy(), outer.jacobian(slope, start, experimental_use_pfor=False)
+    hessian = outer.jacobian(slope, start, experimental_use_pfor=False)
+    return float(value), slope.numpy(), hessian.numpy()
 
 
 def test_chunks_of_a_batch_give_the_loss_of_the_whole():
