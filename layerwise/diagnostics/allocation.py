@@ -18,7 +18,7 @@ def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFr
     rounding). Each entry of a weight has a part of its own: `allocate` gives them.
 
     Cost: one forward pass and two backward passes, and as many again at the first doubling, twice as many at each next one.
-    Five copies of the weights are held, whatever the number of intervals.
+    Up to eight copies of the weights are held, whatever the number of intervals.
 
     Args:
         step: The Step.

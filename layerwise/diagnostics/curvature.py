@@ -12,7 +12,7 @@ from layerwise.diagnostics.step import Step
 
 @quantity("trace", "trace_error", "largest_eigenvalue", "residual", by=("block",))
 def curvature(
-    step: Step, samples: int = 4, iterations: int = 6, tolerance: float = 0.01, seed: int = 0
+    step: Step, samples: int = 4, iterations: int = 6, tolerance: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
     """Estimates the trace and the largest eigenvalue (by size) of each block's own Hessian, and of all blocks' together.
 
@@ -24,7 +24,7 @@ def curvature(
 
     Cost: `samples` Hessian-vector products for all traces, and for each block and for all about `iterations` for each
     restart of Lanczos; the first restart ends it where the residual is below `tolerance` times the value. No Hessian is
-    held: `iterations` vectors of the size of the weights are.
+    held: about three times `iterations` vectors of the size of the weights are.
 
     Args:
         step: The Step.

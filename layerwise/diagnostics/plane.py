@@ -13,7 +13,7 @@ from layerwise.diagnostics.step import Step
 def plane(
     step: Step,
     blocks: Sequence[int | str] | None = None,
-    multiples: Sequence[float] = (-0.5, 0.0, 0.5, 1.0, 1.5),
+    multiples: Sequence[float] = (0.0, 0.5, 1.0, 1.5),
 ) -> pd.DataFrame:
     """Measures the loss where two blocks move by any multiples of their displacements.
 

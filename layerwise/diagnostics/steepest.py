@@ -40,13 +40,15 @@ def steepest(
     Returns:
         One row a radius: `radius, cosine, gain`.
 
-    Example: the net w * v * x at w = 1, v = 2 (see `example`): in a ball of radius 0.3 the loss is least a little off the
-    gradient (-4, -2), in a direction that moves v more.
+    Example: the net w * v * x at w = 1, v = 2 (see `example`) in a ball of radius sqrt(0.3125): the gradient's step goes to
+    (1.5, 2.25) and changes the loss by (1.5 * 2.25 - 3)^2 - 1 = -0.859375; the ball also holds points with w v = 3, where the
+    loss is 0, so that the gain is 1 / 0.859375 = 1.163636.
 
     >>> import layerwise
-    >>> layerwise.diagnostics.steepest(layerwise.diagnostics.example(), radii=[0.3], tolerance=1e-9).round(4)
-       radius  cosine    gain
-    0     0.3  0.9978  1.0011
+    >>> step = layerwise.diagnostics.example()
+    >>> found = layerwise.diagnostics.steepest(step, radii=[0.3125**0.5], tolerance=1e-9)
+    >>> round(found["gain"].item(), 6)
+    1.163636
     """
     start = np.concatenate(step.gradient)
     length = float(np.linalg.norm(start))

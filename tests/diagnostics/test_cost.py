@@ -49,7 +49,7 @@ def test_each_frame_says_what_it_took():
     assert taken["gauss_seidel"] == (0, 3, 0)
     assert taken["compounding"] == taken["reversals"] == (0, 0, 0)
     assert taken["sharpness"] == (2, 0, 0) and taken["smoothness"] == (0, 3, 0)
-    assert taken["gradient_noise"] == (0, 8, 0) and taken["plane"] == (25, 1, 0)
+    assert taken["gradient_noise"] == (0, 8, 0) and taken["plane"] == (16, 1, 0)
     assert np.sum(list(taken.values()), axis=0).tolist() == [
         step.passes.forward, step.passes.backward - 1, step.passes.hessian_vector,
     ]  # fmt: skip
@@ -72,22 +72,23 @@ def test_memory_does_not_grow_with_the_number_of_passes():
         quantity(step, most=32, tolerance=0.0) if name == "allocation" else quantity(step)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # Beside the Step's own three; Lanczos says that it holds `iterations` vectors.
-        assert peak < (16 if name in ("curvature", "steepest") else 9) * copy, (name, peak / copy)
+        # Beside the Step's own three; curvature says that it holds three times its six vectors.
+        most = {"curvature": 20, "steepest": 12}.get(name, 9)
+        assert peak < most * copy, (name, peak / copy)
 
 
-@pytest.mark.slow
-def test_every_quantity_once_costs_at_most_a_hundred_steps():
-    model, x, y = ten_blocks()
-
-    def train():
-        model.fit(np.tile(x, (50, 1)), np.tile(y, 50), batch_size=128, verbose=0)
-
-    measure(Step(model, x, y)), train()  # compiled
-    one_step = min(seconds(train) for _ in range(3)) / 50
-    every = min(seconds(lambda: measure(Step(model, x, y))) for _ in range(3))
-    print(f"{every / one_step:.0f} training steps of {1e3 * one_step:.2f} ms")
-    assert every <= 100 * one_step
+def test_the_passes_of_ten_blocks_are_those_that_the_docstrings_say():
+    # 0.67, 2 and 4 training steps of arithmetic each, since float64 takes twice the time of float32.
+    model, x, y = ten_blocks(16)
+    step = Step(model, x, y)
+    frames, n = measure(step), 10
+    taken = {name: frame.attrs["passes"] for name, frame in frames.items()}
+    assert taken["interaction"]["forward"] == n + 1
+    assert taken["pairs"] == {"forward": n * (n - 1) / 2, "backward": 0, "hessian_vector": n}
+    assert taken["gauss_seidel"]["backward"] == n - 1
+    # All multiples of 3 n - 3 sets; the step itself was taken for each block, all, and two pairs.
+    assert taken["linearization"]["forward"] == 3 * (3 * n - 3) - (n + 1) - 2
+    assert taken["curvature"]["hessian_vector"] <= 4 + (n + 1) * (2 * 6 + 2)
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_the_fan_shows_actual_and_predicted(frame):
 def test_the_plane_has_the_step_at_one_and_one(frame):
     found = plane(example(), ["w", "v"]).iloc[0]
     assert found["1, 1"] == pytest.approx((1.5 * 2.25 - 3) ** 2, rel=1e-12)
-    assert found["-0.5, 1.5"] == pytest.approx((0.75 * 2.375 - 3) ** 2, rel=1e-12)
+    assert found["0.5, 1.5"] == pytest.approx((1.25 * 2.375 - 3) ** 2, rel=1e-12)
     assert found["fresh"] == pytest.approx(0, abs=1e-12)
     rows = frame.query("quantity == 'plane' and step == 2")
     whole = rows.query("measure == '1, 1'")["value"].item()
@@ -56,7 +56,7 @@ def test_the_plane_has_the_step_at_one_and_one(frame):
     names = [text.get_text() for text in axis.get_legend().get_texts()]
     assert names == ["both at once", "in turn, old gradient", "in turn, fresh gradient"]
     assert [tuple(line.get_xydata()[-1]) for line in axis.lines] == [(1, 1), (1, 1), (1, fresh)]
-    assert np.isfinite(whole) and rows["passes"].iloc[0] == 5 * 5 + 1
+    assert np.isfinite(whole) and rows["passes"].iloc[0] == 4 * 4 + 1
     one = figures.loss_plane(frame, step=1, paths={"mine": [(0, 0), (0.5, 0.5)]})
     assert len(one.axes[0].lines) == 1
 
