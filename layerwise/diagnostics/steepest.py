@@ -26,7 +26,8 @@ def steepest(
     d is found by spectral projected gradients from the gradient's own step, over the blocks that move: a local minimum,
     which is the global one where the loss is convex.
 
-    Cost: for each radius one forward pass and about `iterations` backward passes at most.
+    Cost: for each radius about `iterations` backward passes at most. The search holds about ten vectors of the size of the
+    weights.
 
     Args:
         step: The Step.
@@ -41,8 +42,8 @@ def steepest(
         One row a radius: `radius, cosine, gain`.
 
     Example: the net w * v * x at w = 1, v = 2 (see `example`) in a ball of radius sqrt(0.3125): the gradient's step goes to
-    (1.5, 2.25) and changes the loss by (1.5 * 2.25 - 3)^2 - 1 = -0.859375; the ball also holds points with w v = 3, where the
-    loss is 0, so that the gain is 1 / 0.859375 = 1.163636.
+    (1.5, 2.25) and changes the loss by (1.5 * 2.25 - 3)^2 - 1 = -0.859375; the ball also holds points with w v = 3, where
+    the loss is 0, so that the gain is 1 / 0.859375 = 1.163636.
 
     >>> import layerwise
     >>> step = layerwise.diagnostics.example()

@@ -60,7 +60,7 @@ def test_each_frame_says_what_it_took():
 
 
 def test_memory_does_not_grow_with_the_number_of_passes():
-    model, x, y = ten_blocks()
+    model, x, y = ten_blocks(160)
     step = Step(model, x[:8], y[:8])
     copy = sum(w.nbytes for w in step.weights)
     for name, quantity in QUANTITIES.items():
@@ -72,8 +72,8 @@ def test_memory_does_not_grow_with_the_number_of_passes():
         quantity(step, most=32, tolerance=0.0) if name == "allocation" else quantity(step)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # Beside the Step's own three; curvature says that it holds three times its six vectors.
-        most = {"curvature": 20, "steepest": 12}.get(name, 9)
+        # Beside the Step's own three; curvature and steepest say that they hold more.
+        most = {"curvature": 20, "steepest": 14}.get(name, 9)
         assert peak < most * copy, (name, peak / copy)
 
 
