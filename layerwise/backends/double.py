@@ -39,16 +39,16 @@ class Exact(NamedTuple):
     hessian_vector: Callable
 
 
-def build_loss(model: keras.Model, data: tuple) -> None:
-    """Lets the compiled loss know the structure of the outputs: it makes variables when it is first called.
+def check_loss(model: keras.Model, data: tuple) -> None:
+    """Computes the loss of a batch with shapes alone, which lets the compiled loss know the structure of the outputs.
 
     Args:
         model: The compiled model. Its optimizer and metrics stay as they are.
         data: A batch, `(x, y, sample_weight)`.
+
+    Raises:
+        Exception: Whatever Keras raises where the batch does not fit the model's outputs and loss.
     """
-    loss = model._compile_loss
-    if loss is None or loss.built:
-        return
     x, y, sample_weight = keras.tree.map_structure(_spec, data)
     predicted = keras_backend.compute_output_spec(model, x, training=False)
     keras_backend.compute_output_spec(

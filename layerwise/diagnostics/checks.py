@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import double, internals
+from layerwise.backends import internals
 from layerwise.blocks.block import as_integer, known_names
 from layerwise.steps import Update
 from layerwise.training import checks
@@ -22,6 +22,11 @@ def check_model(model: Any) -> None:
         raise ValueError(
             "The model is not compiled with an optimizer, so that nothing says what a step does. Call "
             "model.compile(optimizer=..., loss=...) first."
+        )
+    if internals.overrides(model, "train_step"):
+        raise ValueError(
+            f"{type(model).__name__} has its own train_step, so that what its step does is not known. Use a model with "
+            "Keras' own."
         )
     checks.check_model(model)
 
@@ -41,89 +46,28 @@ def check_update(update: Update, n: int, heads: dict) -> None:
     checks.check_update(update, n, heads)
 
 
-def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
-    """One batch as `fit` would take it, as arrays.
+def vectors(given: Any, weights: Sequence[np.ndarray]) -> list:
+    """One vector (or None) a block, of the size of its weights.
 
     Raises:
-        ValueError: The inputs do not fit the model, or the numbers of examples differ.
+        ValueError: Another number of vectors, or another size.
     """
-    data = tuple(keras.tree.map_structure(_array, part) for part in (x, y, sample_weight))
-    inputs = [a for a in keras.tree.flatten(data[0]) if a is not None]
-    expected = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    shapes = [tuple(a.shape) for a in inputs]
-    if expected and not _fits(shapes, [tuple(t.shape) for t in expected]):
+    found = [None if v is None else np.asarray(v, "float64").ravel() for v in given]
+    sizes, wanted = [None if v is None else v.size for v in found], [w.size for w in weights]
+    if len(sizes) != len(wanted) or any(
+        s not in (None, w) for s, w in zip(sizes, wanted, strict=True)
+    ):
         raise ValueError(
-            f"x must be one batch of the model's inputs, of shape {', '.join(str(tuple(t.shape)) for t in expected)} "
-            f"(None: any number), got {', '.join(map(str, shapes)) or 'nothing'}. Give arrays with the examples along the "
-            "first axis."
+            f"Vectors are one flat array (or None) for each moving block, of sizes {wanted}, got sizes {sizes}."
         )
-    counts = {len(a) for a in keras.tree.flatten(data) if a is not None and a.ndim}
-    if len(counts) > 1:
-        raise ValueError(
-            f"x, y and sample_weight must have as many examples each, got {sorted(counts)} along the first axis."
-        )
-    return data
+    return found
 
 
-def split(data: tuple, count: int) -> list[tuple]:
-    """A batch in `count` parts with as many examples each; what is left over is left out.
-
-    Raises:
-        ValueError: The batch has fewer examples than parts.
-    """
-    size = size_of(data)
-    each = size // count
-    if count < 2 or each < 1:
-        raise ValueError(
-            f"parts must be from 2 to the number of examples in the batch, {size}, got {count!r}."
-        )
-    return [cut(data, k * each, (k + 1) * each) for k in range(count)]
-
-
-def size_of(data: tuple) -> int:
-    """The number of examples in a batch."""
-    return next(len(a) for a in keras.tree.flatten(data) if a is not None)
-
-
-def cut(data: tuple, start: int, stop: int) -> tuple:
-    """The examples of a batch from `start` up to `stop`."""
-    return keras.tree.map_structure(lambda a: None if a is None else a[start:stop], data)
-
-
-def check_chunks(model: keras.Model, chunk_size: Any, data: tuple) -> None:
-    """Raises ValueError where the loss of a batch is no mean over chunks of it, or `chunk_size` is no positive int."""
-    size = as_integer(chunk_size)
-    if size is None or size < 1:
-        raise ValueError(
-            f"chunk_size must be a positive int, or None for the whole batch at once, got {chunk_size!r}."
-        )
-    mixing = [layer.name for layer in double.layers_of(model) if depends_on_the_batch(layer)]
-    if mixing:
-        raise ValueError(
-            f"chunk_size={size} cuts the batch, and the layers {mixing[:3]} take statistics or losses of the whole batch: "
-            "chunks would measure another loss. Use chunk_size=None and a smaller batch."
-        )
-    reductions = double.reductions(model)
-    plain = {"sum_over_batch_size", "mean"} | (
-        {"mean_with_sample_weight"} if data[2] is None else set()
-    )
-    masked = any(internals.mask(t) is not None for t in getattr(model, "outputs", None) or ())
-    if masked or not reductions <= plain:
-        why = (
-            "its outputs carry masks"
-            if masked
-            else f"its losses reduce by {sorted(map(str, reductions - plain))}"
-        )
-        raise ValueError(
-            f"chunk_size={size} takes the loss as the mean over the chunks of a batch, which this model's is not: {why}. "
-            "Use chunk_size=None and a smaller batch."
-        )
-
-
-def depends_on_the_batch(layer: keras.layers.Layer) -> bool:
-    """Whether what a layer gives for a batch in training is not what it gives for each example."""
-    normalizes = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    return normalizes or getattr(layer, "activity_regularizer", None) is not None
+def at_least(name: str, value: Any, least: int) -> None:
+    """Raises ValueError where an argument is no int of at least so much."""
+    number = as_integer(value)
+    if number is None or number < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}.")
 
 
 def index(block: Any, names: Sequence[str]) -> int:
@@ -138,32 +82,6 @@ def index(block: Any, names: Sequence[str]) -> int:
             f"A moving block is given by its name or its position from 0 to {len(names) - 1}, got {block!r}."
         )
     return number
-
-
-def _array(value):
-    if value is None:
-        return None
-    array = keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else np.asarray(value)
-    return (
-        array.astype(keras.backend.floatx()) if np.issubdtype(array.dtype, np.floating) else array
-    )
-
-
-def _fits(shapes, expected):
-    if len(shapes) != len(expected):
-        return False
-    for shape, wanted in zip(shapes, expected, strict=True):
-        # Keras adds or drops a last axis of size 1.
-        alike = [wanted, wanted[:-1]] if wanted and wanted[-1] == 1 else [wanted, (*wanted, 1)]
-        if not any(_matches(shape, w) for w in alike):
-            return False
-    return True
-
-
-def _matches(shape, wanted):
-    return len(shape) == len(wanted) and all(
-        w is None or n == w for n, w in zip(shape[1:], wanted[1:], strict=True)
-    )
 
 
 # --- what a Probe is given

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
+from layerwise.diagnostics import checks
 from layerwise.diagnostics.frames import ALL, quantity
 from layerwise.diagnostics.step import Step
 
@@ -50,6 +51,8 @@ def curvature(
     1     v            2.000000
     2   all            8.605551
     """
+    checks.at_least("samples", samples, 2)
+    checks.at_least("iterations", iterations, 2)
     rng, n = np.random.default_rng(seed), len(step.blocks)
     estimates = []
     for _ in range(samples):

@@ -21,7 +21,11 @@ def over_training(
         measures: Which of its measures; None: all.
     """
     rows = _of(frame, quantity)
-    names = list(dict.fromkeys(rows["measure"])) if measures is None else list(measures)
+    known = list(dict.fromkeys(rows["measure"]))
+    names = known if measures is None else list(measures)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"{quantity!r} has the measures {known}, got {names}.")
     figure, axes = _panels(len(names))
     for axis, measure in zip(axes, names, strict=True):
         shown = rows[rows["measure"] == measure]

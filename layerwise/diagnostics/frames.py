@@ -24,6 +24,11 @@ def quantity(*measures: str, by: Sequence[str] = ()) -> Callable[[Callable], Cal
     def decorate(function):
         @functools.wraps(function)
         def measured(step, *arguments, **named):
+            if not hasattr(step, "passes"):
+                raise TypeError(
+                    f"{function.__name__} takes a layerwise.diagnostics.Step, got {type(step).__name__}. Make one: "
+                    "Step(model, x, y)."
+                )
             before = copy.copy(step.passes)
             found = function(step, *arguments, **named)
             if measures:

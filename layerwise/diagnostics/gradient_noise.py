@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from layerwise.diagnostics import checks
 from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
@@ -46,6 +47,8 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
       block  batch_noise  mask_noise
     0     w     0.666667         0.0
     """
+    checks.at_least("parts", parts, 2)
+    checks.at_least("masks", masks, 2)
     parts = min(parts, step.examples)
     each = step.examples // parts
     means, spreads = _spread(step.parts(parts), step.weights)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from layerwise.diagnostics.frames import ALL, quantity, ratio
@@ -47,7 +48,7 @@ def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> p
     slopes = [float(g @ u) for g, u in zip(step.gradient, step.displacement, strict=True)]
     rows = []
     for name, blocks in sets(step.names):
-        for multiple in multiples:
+        for multiple in np.atleast_1d(multiples):
             predicted = multiple * sum(slopes[k] for k in blocks)
             actual = step.change(blocks, multiple)
             rows.append(

@@ -8,7 +8,7 @@ import numpy as np
 
 from layerwise.backends import backend, double, internals
 from layerwise.blocks import Blocks
-from layerwise.diagnostics import checks
+from layerwise.diagnostics import batches
 from layerwise.steps import Update
 from layerwise.steps.forward import forward_pass
 
@@ -112,16 +112,16 @@ class Moment:
     def _mean(self, function, *arguments, data=None, masks=0):
         """The mean over the chunks of the batch, each weighted by its examples."""
         data = self._data if data is None else data
-        size = checks.size_of(data)
+        size = batches.size_of(data)
         step = self._chunk_size or size
         total: Any = None
         for number, start in enumerate(range(0, size, step)):
-            chunk = checks.cut(data, start, start + step)
+            chunk = batches.cut(data, start, start + step)
             # Each chunk has masks of its own, as examples of a batch do.
             found = self._call(function, *arguments, data=chunk, masks=masks + 1_000_003 * number)
             if step >= size:
                 return found
-            share = checks.size_of(chunk) / size
+            share = batches.size_of(chunk) / size
             found = keras.tree.map_structure(lambda a, s=share: None if a is None else a * s, found)
             total = found if total is None else keras.tree.map_structure(_plus, total, found)
         return total

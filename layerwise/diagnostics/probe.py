@@ -10,7 +10,7 @@ import pandas as pd
 
 from layerwise.backends import backend, internals
 from layerwise.blocks import partition
-from layerwise.diagnostics import checks
+from layerwise.diagnostics import batches, checks
 from layerwise.diagnostics.quantities import QUANTITIES, reversals
 from layerwise.diagnostics.record import Record, keys_of
 from layerwise.diagnostics.step import Step
@@ -108,9 +108,9 @@ class Probe(keras.callbacks.Callback):
         if self.data is None:
             checks.check_executions(model)
         else:
-            data = checks.batch(model, *keras.utils.unpack_x_y_sample_weight(self.data))
+            data = batches.batch(model, *keras.utils.unpack_x_y_sample_weight(self.data))
         if self.chunk_size is not None:
-            checks.check_chunks(model, self.chunk_size, data)
+            batches.check_chunks(model, self.chunk_size, data)
         self._blocks = partition(model, self.by, argument="blocks")
         if self._probed is not None and self._probed is not model:
             self._record = Record()

@@ -41,7 +41,7 @@ def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
     ends = np.cumsum([w.size for w in step.weights])[:-1]
     plain, adaptive = _unit(gradient, gradient), _unit(weights**2 * gradient, weights * gradient)
     rows = []
-    for radius in radii:
+    for radius in np.atleast_1d(radii):
         losses = [step.loss_at(np.split(radius * d, ends)) - step.loss for d in (plain, adaptive)]
         rows.append(
             {"radius": float(radius), "sharpness": losses[0], "adaptive_sharpness": losses[1]}

@@ -38,7 +38,7 @@ def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.D
     """
     length = float(np.linalg.norm(np.concatenate(step.displacement)))
     start, rows = np.concatenate(step.gradient), []
-    for multiple in multiples:
+    for multiple in np.atleast_1d(multiples):
         loss, gradients = step.gradient_at([multiple * u for u in step.displacement])
         distance = float(np.linalg.norm(np.concatenate(gradients) - start))
         rows.append(

@@ -62,7 +62,7 @@ def steepest(
         loss, gradient = step.gradient_at(np.split(d, ends))
         return loss, np.concatenate(gradient)
 
-    for radius in radii:
+    for radius in np.atleast_1d(radii):
         if not (length > 0 and np.isfinite(length) and radius > 0):
             rows.append({"radius": float(radius), "cosine": np.nan, "gain": np.nan})
             continue

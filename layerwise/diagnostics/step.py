@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend, double
+from layerwise.backends import backend
 from layerwise.blocks import Block, partition
-from layerwise.diagnostics import checks
+from layerwise.diagnostics import batches, checks
 from layerwise.diagnostics.displacement import displacement_in
 from layerwise.diagnostics.movers import Layout, Mover, Passes
 from layerwise.diagnostics.objective import Moment, Objective
@@ -89,12 +89,11 @@ class Step:
         found, update, heads = _resolved(model, blocks, update, session)
         self.model, self.update, self.blocks = model, update, _movers(found, update, heads)
         self.names = [block.name for block in self.blocks]
-        self._data = checks.batch(model, x, y, sample_weight)
-        double.build_loss(model, self._data)
+        self._data = batches.batch(model, x, y, sample_weight)
         moving = [v for block in self.blocks for v in block.variables]
         objective = Objective.of(model, found, heads, update, moving)
         if chunk_size is not None:
-            checks.check_chunks(model, chunk_size, self._data)
+            batches.check_chunks(model, chunk_size, self._data)
         self._moment = Moment(objective, self._data, chunk_size)
         self._layout = Layout(self.blocks)
         self.weights = self._layout.vectors([backend.to_numpy(v) for v in moving])
@@ -112,14 +111,15 @@ class Step:
 
     # --- the loss and its derivatives
 
-    def change(self, blocks: Iterable[int | str], multiple: float = 1.0) -> float:
+    def change(self, blocks: int | str | Iterable[int | str], multiple: float = 1.0) -> float:
         """The change of the loss when only some blocks move, by a multiple of their displacement. One forward pass.
 
         Args:
-            blocks: Names, or positions in `step.blocks`.
+            blocks: Names, or positions in `step.blocks`; or a single one.
             multiple: 1.0 is the step itself. What was computed once is remembered.
         """
-        moved = tuple(sorted({self.index(block) for block in blocks}))
+        named = [blocks] if isinstance(blocks, (str, int)) else blocks
+        moved = tuple(sorted({self.index(block) for block in named}))
         key = moved, float(multiple)
         if key not in self._changes:
             vectors = [
@@ -175,7 +175,7 @@ class Step:
     @property
     def examples(self) -> int:
         """The number of examples in the batch."""
-        return checks.size_of(self._data)
+        return batches.size_of(self._data)
 
     @property
     def is_random(self) -> bool:
@@ -184,7 +184,7 @@ class Step:
 
     def parts(self, count: int) -> Iterator[list[np.ndarray]]:
         """The gradient of each of `count` parts of the batch, one array a block. Each counts as a backward pass."""
-        for data in checks.split(self._data, count):
+        for data in batches.split(self._data, count):
             yield self._layout.vectors(self._backward(data=data)[1])
 
     # --- inside
@@ -194,13 +194,14 @@ class Step:
         return self._moment.gradient(self._moved(vectors), data, masks)
 
     def _moved(self, vectors=None):
-        vectors = [None] * len(self.weights) if vectors is None else vectors
-        pairs = zip(self.weights, vectors, strict=True)
+        if vectors is None:
+            return self._layout.arrays(self.weights)
+        pairs = zip(self.weights, checks.vectors(vectors, self.weights), strict=True)
         return self._layout.arrays([w if v is None else w + v for w, v in pairs])
 
     def _filled(self, vectors):
-        pairs = zip(self.weights, vectors, strict=True)
-        return [np.zeros_like(w) if v is None else np.asarray(v, "float64") for w, v in pairs]
+        pairs = zip(self.weights, checks.vectors(vectors, self.weights), strict=True)
+        return [np.zeros_like(w) if v is None else v for w, v in pairs]
 
 
 def _resolved(model, blocks, update, session):

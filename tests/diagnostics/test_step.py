@@ -309,3 +309,57 @@ def test_asking_builds_no_optimizer_and_makes_the_same_step():
         optimizer.build(model.trainable_variables)
         again = Step(model, x, y)
         assert same_bits(first.displacement, again.displacement)
+
+
+def test_what_a_step_cannot_be_is_said():
+    x, y = vectors(16)
+    model = compiled(mlp())
+    for batch, error, message in (
+        ((x[:, :3], y), ValueError, r"got \(16, 3\)"),
+        ((x, np.ones((16, 7))), ValueError, r"y of shape \(16, 7\)"),
+        ((x,), ValueError, "y of shape nothing"),
+        ((x, y.astype(str)), TypeError, "holds numbers"),
+        ((iter([x]), y), TypeError, "one batch as arrays"),
+        ((x.tolist(), y), ValueError, "and 92 more"),
+        ((x[:0], y[:0]), ValueError, "empty batch"),
+        ((x, y, np.ones(3)), ValueError, "as many examples"),
+    ):
+        with pytest.raises(error, match=message):
+            Step(model, *batch)
+    # Targets of another rank do not spoil the program of the others.
+    Step(model, x, y[:, None])
+    step = Step(model, x, y)
+    assert step.change("block_1") == step.change(1) == step.change(["block_1"])
+    for wrong in (["block_9"], [-1], [4], [1.5]):
+        with pytest.raises(ValueError, match=r"moves|moving block"):
+            step.change(wrong)
+    for vector in ([np.ones(3)], [np.ones(3)] * 4):
+        with pytest.raises(ValueError, match="got sizes"):
+            step.hessian_vector(vector)
+    with pytest.raises(TypeError, match="Update"):
+        Step(model, x, y, update=(0, 1))
+    for quantity in layerwise.diagnostics.QUANTITIES.values():
+        with pytest.raises(TypeError, match="takes a layerwise"):
+            quantity(model)
+    for name, arguments in (
+        ("curvature", {"samples": 1}), ("gradient_noise", {"masks": 1}), ("plane", {"blocks": (1, 1)})
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="must be"):
+            layerwise.diagnostics.QUANTITIES[name](step, **arguments)
+    with pytest.raises(ValueError, match="no layer graph"):
+        Step(models.subclassed()[0], x, y)
+
+
+class OwnStep(keras.Model):
+    """A model that trains in its own way."""
+
+    def train_step(self, *arguments):
+        return super().train_step(*arguments)
+
+
+def test_a_model_with_a_step_of_its_own_is_refused():
+    x, y = vectors(16)
+    inputs = keras.Input((6,))
+    model = compiled(OwnStep(inputs, keras.layers.Dense(3)(inputs)))
+    with pytest.raises(ValueError, match="its own train_step, so that what its step does"):
+        Step(model, x, y)

@@ -165,14 +165,25 @@ def _dense(gradients):
 
 
 def _on_arrays(function, eager):
-    if not eager:
-        function = tf.function(function, reduce_retracing=True, autograph=False)
+    programs = {}
+
+    def program(tensors):
+        """One for all batch sizes. TensorFlow would let go of the ranks, too, when these change once."""
+        if eager:
+            return function
+        key = tuple(
+            getattr(t, "shape", tf.TensorShape(None)).rank for t in tf.nest.flatten(tensors)
+        )
+        if key not in programs:
+            programs[key] = tf.function(function, reduce_retracing=True, autograph=False)
+        return programs[key]
 
     def call(*arguments):
         tensors = tf.nest.map_structure(
             lambda a: tf.convert_to_tensor(a) if isinstance(a, np.ndarray) else a, arguments
         )
-        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), function(*tensors))
+        found = program(tensors)(*tensors)
+        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), found)
 
     return call
 
