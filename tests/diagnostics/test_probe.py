@@ -189,13 +189,14 @@ def test_scalars_are_in_the_logs_wherever_the_probe_is(tmp_path):
     assert history.history["probe_1/<lambda>/nothing"] == [1.0]
 
 
+# A stage's model takes a list of inputs, where this test gives the one.
+@pytest.mark.filterwarnings("ignore:(?s).*The structure of `inputs`:UserWarning")
 def test_the_stages_own_loss_is_probed_under_greedy():
     x, y = vectors(48)
     schedule, seen = layerwise.GreedyLayerwise(), []
 
     def stage(step):
-        # The stage's head in training mode on this batch, without dropout's masks: its mean loss differs little from the
-        # loss of the step, while the untrained model's own differs much.
+        # What the stage predicts through its head; this net has no dropout.
         seen.append((step.loss, step.names, schedule.predict_on_batch(x)))
         return pd.DataFrame({"loss": [step.loss]})
 
