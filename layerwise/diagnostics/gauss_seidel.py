@@ -13,7 +13,8 @@ def gauss_seidel(step: Step) -> pd.DataFrame:
 
     With g_l the gradient of block l at w and g'_l that at w + u_1 + ... + u_(l-1), on the same batch and masks: `cosine` =
     g_l' g'_l / (|g_l| |g'_l|); `relative_change` = |g'_l - g_l| / |g_l|; `sign_changes`: the share of its entries whose
-    sign turned (rounding aside). To first order g'_l - g_l is the sum of H_lj u_j over j < l. The first block's gradient is never stale.
+    sign turned, rounding aside. To first order g'_l - g_l is the sum of H_lj u_j over j < l. The first
+    block's gradient is never stale.
 
     Cost: D - 1 backward passes for D blocks.
 
