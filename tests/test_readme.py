@@ -45,4 +45,5 @@ def test_long_commands_are_understood(monkeypatch):
         ("convergence", "full"),
         ("convergence", "full"),
         ("cost", "full"),
+        ("published", "full"),
     ]

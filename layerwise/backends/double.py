@@ -17,7 +17,7 @@ from keras.src.backend.common import dtypes
 USED = {
     "keras.src.backend": ("random",),
     "keras.src.backend.common.dtypes": ("BIT64_TO_BIT32_DTYPE",),
-    "keras.src.models.model.Model": ("_flatten_layers",),
+    "keras.src.models.model.Model": ("_compute_loss", "_flatten_layers"),
     "keras.src.trainers.compile_utils.CompileLoss": ("call", "build"),
 }
 
@@ -39,10 +39,35 @@ class Exact(NamedTuple):
     hessian_vector: Callable
 
 
-def loss_is_built(model: keras.Model) -> bool:
-    """Whether the compiled loss knows the structure of the outputs: one that does not makes variables when called."""
-    loss = model._compile_loss
-    return loss is None or bool(loss.built)
+def check_loss(model: keras.Model, data: tuple) -> None:
+    """Computes the loss of a batch with shapes alone, which lets the compiled loss know the structure of the outputs.
+
+    Args:
+        model: The compiled model. Its optimizer and metrics stay as they are.
+        data: A batch, `(x, y, sample_weight)`.
+
+    Raises:
+        Exception: Whatever Keras raises where the batch does not fit the model's outputs and loss.
+    """
+    x, y, sample_weight = keras.tree.map_structure(_spec, data)
+    predicted = keras_backend.compute_output_spec(model, x, training=False)
+    keras_backend.compute_output_spec(
+        model._compute_loss, x, y, predicted, sample_weight, training=False
+    )
+
+
+def _spec(array):
+    return None if array is None else keras.KerasTensor(array.shape, str(array.dtype))
+
+
+def layers_of(model: keras.Model) -> list:
+    """All layers of a model, those within layers too."""
+    return [layer for layer in model._flatten_layers() if layer is not model]
+
+
+def reductions(model: keras.Model) -> set:
+    """How the compiled losses become one number: "sum_over_batch_size", "sum" and the like."""
+    return {loss.reduction for loss in _losses(model) if loss is not model._compile_loss}
 
 
 @contextlib.contextmanager
@@ -71,9 +96,15 @@ def _putting() -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
-def promoting() -> Iterator[None]:
-    """While in this context, what Keras computes of float64 is float64: on JAX and torch it makes it float32."""
+def promoting(replaced: Iterable[tuple] = ()) -> Iterator[None]:
+    """While in this context, what Keras computes of float64 is float64: on JAX and torch it makes it float32.
+
+    Args:
+        replaced: `(namespace, name, function)` of Keras' functions that the backend replaces.
+    """
     with _putting() as put:
+        for namespace, name, function in replaced:
+            put(namespace, name, function)
         put(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
         yield
 
@@ -98,7 +129,7 @@ def double_precision(
     # A Sequential model casts what comes in to the dtype of its InputLayer, and hands it on to a
     # Functional one that it holds.
     layers += [f for layer in layers if (f := getattr(layer, "_functional", None)) is not None]
-    with promoting(), _putting() as put:
+    with promoting(replaced), _putting() as put:
         for layer in {id(layer): layer for layer in layers}.values():
             if "_dtype_policy" in vars(layer):
                 put(vars(layer), "_dtype_policy", policy)
@@ -112,8 +143,6 @@ def double_precision(
                     put(vars(tensor), "_dtype", "float64")
         for loss in _losses(model):
             put(vars(loss), "_dtype", "float64")
-        for namespace, name, function in replaced:
-            put(namespace, name, function)
         _draw_as(vars(keras_backend.random), draws, dropout, put)
         yield
 

@@ -1,5 +1,6 @@
 """A copy of an optimizer in double precision, to see what a step would do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,17 +13,20 @@ USED = {
 }
 
 
-def twin(rule: Any, to_numpy: Any) -> tuple[Any, dict[int, Any]]:
-    """A copy of a built optimizer that writes to nothing of the original's.
+def twin(rule: Any, to_numpy: Any, every: Sequence[Any] = ()) -> tuple[Any, dict[int, Any]]:
+    """A copy of an optimizer that writes to nothing of the original's.
 
     Args:
         rule: The optimizer (of a LossScaleOptimizer, the inner one).
         to_numpy: `variable -> array`.
+        every: The variables that the copy is built for where the optimizer is not built.
 
     Returns:
         The copy, and `{id(variable): its copy}` of all state and all model variables that it was built with, those of
         floating point in float64.
     """
+    if not rule.built:
+        return _built_twin(rule, to_numpy, every)
     copies: dict[int, Any] = {}
 
     def copied(value):
@@ -40,11 +44,32 @@ def twin(rule: Any, to_numpy: Any) -> tuple[Any, dict[int, Any]]:
     own.update(state)
     keys = {rule._var_key(v): rule._var_key(copies[id(v)]) for v in originals}
     own["_trainable_variables_indices"] = {key: i for i, key in enumerate(keys.values())}
-    own["loss_scale_factor"] = None  # gradients come as they are
-    excluded = own.get("_exclude_from_weight_decay", set())
+    _free(own, rule, keys)
+    return other, copies
+
+
+def _built_twin(rule, to_numpy, every):
+    """A built twin of an optimizer that is not built: a new one with the same rate and count."""
+    other = type(rule).from_config(internals.config_without_rate(rule))
+    own, rate = vars(other), rule._learning_rate
+    own["_learning_rate"] = (
+        double_copy(rate, to_numpy) if isinstance(rate, keras.Variable) else rate
+    )
+    other.iterations.assign(to_numpy(rule.iterations))
+    copies = {id(v): double_copy(v, to_numpy) for v in every}
+    other.build(list(copies.values()))
+    _free(own, rule, {rule._var_key(v): rule._var_key(copies[id(v)]) for v in every})
+    return other, copies
+
+
+def _free(own, rule, keys):
+    """Gradients come to a twin as they are, and what is excluded from weight decay is so by the copies' names."""
+    own["loss_scale_factor"] = None
+    excluded = vars(rule).get("_exclude_from_weight_decay", set())
     own["_exclude_from_weight_decay"] = {keys[key] for key in excluded if key in keys}
     own["_exclude_from_weight_decay_cache"] = {}
-    return other, copies
+    if "_exclude_from_weight_decay_pattern" in vars(rule):
+        own["_exclude_from_weight_decay_pattern"] = rule._exclude_from_weight_decay_pattern
 
 
 def double_copy(variable: Any, to_numpy: Any) -> Any:

@@ -10,6 +10,7 @@ from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import FIRST_TUNING_SEED
 from layerwise.comparison.settings import check_search
+from layerwise.diagnostics import Probe
 from layerwise.schedules import Schedule
 
 _MADE = {
@@ -46,6 +47,7 @@ def check_grid(grid: Any) -> None:
     check_search(grid.search)
     _check_class_weight(grid.class_weight)
     _check_callbacks(grid.callbacks)
+    _check_probes(grid.probes)
 
 
 def check_target(target: float, name: str) -> None:
@@ -119,5 +121,19 @@ def _check_callbacks(factory):
         isinstance(one, keras.callbacks.Callback) for one in made
     ):
         raise TypeError(f"callbacks must return a list of Keras callbacks, it returned {made!r}.")
+    if any(isinstance(one, Probe) for one in made):
+        raise ValueError(
+            "callbacks must return no Probe, whose time would count as training: give probes=(lambda: Probe(...),)."
+        )
     if any(isinstance(one, Schedule) for one in made):
         raise ValueError("callbacks must return no schedule: those go into schedules={name: ...}.")
+
+
+def _check_probes(factories):
+    for factory in factories:
+        made = factory() if callable(factory) else factory
+        if isinstance(factory, Probe) or not isinstance(made, Probe):
+            raise TypeError(
+                f"probes must hold callables () -> layerwise.Probe, so that each run has a new one, got {factory!r}. Write "
+                "lambda: layerwise.Probe(...)."
+            )

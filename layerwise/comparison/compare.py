@@ -15,6 +15,7 @@ from layerwise.comparison.journal import Journal
 from layerwise.comparison.record import Record, in_words
 from layerwise.comparison.result import Comparison
 from layerwise.comparison.streams import Streams
+from layerwise.diagnostics import Probe
 from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
 from layerwise.schedules.base import Schedule
 
@@ -53,6 +54,7 @@ def compare(
     search: Mapping[str, Sequence[Any]] | None = None,
     class_weight: Mapping[int, float] | None = None,
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None,
+    probes: Sequence[Callable[[], Probe]] = (),
     experiment: str = "comparison",
     results: str | Path | None = None,
     jobs: int = 1,
@@ -104,6 +106,8 @@ def compare(
         class_weight: `{label: weight}`, as for `fit`.
         callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`,
             of which `EarlyStopping` and the like have to be told the `mode`.
+        probes: Callables `() -> layerwise.Probe`: each measured run has new ones, and what they measured is
+            `comparison.probes`, the Probe's frame with a column `run_id` before it. Their time is no training time.
         experiment: A name that goes with every row.
         results: A folder for frames, written as runs end. With runs of the same comparison in it,
             only the others are carried out. `None` keeps all in memory.
@@ -162,6 +166,7 @@ def compare(
         search=search,
         class_weight=class_weight,
         callbacks=callbacks,
+        probes=tuple(probes),
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an int of at least 1, got {jobs!r}.")

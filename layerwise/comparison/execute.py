@@ -121,9 +121,10 @@ def run_cell(
             **environment,
             **frames.provenance(),
         }
-        outcome = Outcome("failed", error=why) if why else trainer.run(setting, seed, plan)
+        probed = phase == "measure"
+        outcome = Outcome("failed", error=why) if why else trainer.run(setting, seed, plan, probed)
         entries.append((frames.row_of(identity, outcome), frames.curve_of(name, outcome)))
-        journal.add(*entries[-1])
+        journal.add(*entries[-1], frames.probes_of(name, outcome))
         if over is not None:
             over()
 

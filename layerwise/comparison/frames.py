@@ -15,6 +15,7 @@ import pandas as pd
 from layerwise.comparison.data import SPLITS
 from layerwise.comparison.outcome import Outcome
 from layerwise.comparison.settings import knobs_of
+from layerwise.diagnostics.record import COLUMNS
 from layerwise.version import __version__
 
 SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "score")]
@@ -64,6 +65,7 @@ CURVE_COLUMNS = [
     *("run_id", "epoch", "update", "examples", "flops", "train_seconds", "split", "loss"),
     "score",
 ]
+PROBE_COLUMNS = ["run_id", *COLUMNS]
 
 
 def environment() -> dict[str, str]:
@@ -101,6 +103,12 @@ def curve_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
         for split in SPLITS
     ]
     return curve_frame(rows)
+
+
+def probes_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
+    """The rows of `probes` that a run brings."""
+    rows = [probe.assign(run_id=run_id) for probe in outcome.probes if len(probe)]
+    return probe_frame(pd.concat(rows) if rows else [])
 
 
 def row_of(identity: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
@@ -189,6 +197,20 @@ def curve_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     return frame.astype(types | {"loss": "float64", "score": "float64"})
 
 
+def probe_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """Rows as the frame `probes`: a Probe's frame, with the run that it is of."""
+    frame = pd.DataFrame(rows, columns=PROBE_COLUMNS).reset_index(drop=True)
+    text = ("run_id", "quantity", "block", "other", "measure")
+    types = dict.fromkeys(PROBE_COLUMNS, "int64") | dict.fromkeys(text, "str")
+    return frame.astype(types | {"value": "float64"})
+
+
+def read_probes(folder: str | Path) -> pd.DataFrame:
+    """`probes` as it was written to a folder; an empty frame where there is none."""
+    path = Path(folder) / "probes.parquet"
+    return probe_frame(pd.read_parquet(path) if path.exists() else [])
+
+
 def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`(runs, curves)` as they were written to a folder; empty frames where there are none."""
     folder = Path(folder)
@@ -205,13 +227,13 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write(folder: str | Path, **frames: pd.DataFrame) -> None:
-    """Writes each frame whole or not at all: `.parquet` for `curves`, else `.csv`."""
+    """Writes each frame whole or not at all: `.parquet` for `curves` and `probes`, else `.csv`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Curves before runs: a row of `runs` says that the run is there.
+    # Curves and probes before runs: a row of `runs` says that the run is there.
     for name in sorted(frames):
-        if name == "curves":
-            write_atomically(folder / "curves.parquet", frames[name].to_parquet, index=False)
+        if name in ("curves", "probes"):
+            write_atomically(folder / f"{name}.parquet", frames[name].to_parquet, index=False)
         else:
             write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)
 

@@ -15,6 +15,7 @@ from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.settings import Setting
 from layerwise.comparison.tasks import Task
+from layerwise.diagnostics import Probe
 from layerwise.schedules import Schedule
 
 
@@ -64,6 +65,7 @@ class Grid:
     search: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     class_weight: Mapping[int, float] | None = None
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None
+    probes: tuple[Callable[[], Probe], ...] = ()
 
     def __post_init__(self):
         check_grid(self)

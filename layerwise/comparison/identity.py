@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from layerwise.comparison import settings
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.grid import Cell, Grid
@@ -40,7 +42,14 @@ def run_id(
         "optimizer_config": grid.config("optimizer", cell, setting),
         "schedule_config": grid.config("schedule", cell, setting),
     }
+    if grid.probes:
+        identity["probes"] = [_probe(factory()) for factory in grid.probes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _probe(probe):
+    data = None if probe.data is None else [str(np.asarray(a).shape) for a in probe.data]
+    return as_text([list(probe.quantities), probe.every, probe.by, data])
 
 
 def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

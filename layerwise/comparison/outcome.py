@@ -4,6 +4,7 @@ import collections
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
 from layerwise.steps import Update
 
@@ -53,6 +54,7 @@ class Outcome:
         optimizer_state_bytes: Bytes of optimizer state that are held at the end.
         standard_error: Of the best validation score, as an estimate from the validation part.
         evaluations: One before training and one after each epoch.
+        probes: What Probes measured.
     """
 
     status: str
@@ -64,6 +66,7 @@ class Outcome:
     optimizer_state_bytes: int | None = None
     standard_error: float | None = None
     evaluations: list[Evaluation] = dataclasses.field(default_factory=list)
+    probes: list[pd.DataFrame] = dataclasses.field(default_factory=list)
 
     @property
     def sign(self) -> int:

@@ -36,8 +36,10 @@ class Record:
         self.grid, self.journal, self.folder = grid, journal, folder
         if folder is None:
             self.done, self.done_curves = frames.run_frame([]), frames.curve_frame([])
+            self.done_probes = frames.probe_frame([])
         else:
             self.done, self.done_curves = frames.read(folder)
+            self.done_probes = frames.read_probes(folder)
         self._with_target: dict[tuple, dict] = {}
         self._written = 0.0
         if not self.done.empty or len(journal):
@@ -55,7 +57,8 @@ class Record:
             if row["run_id"] not in journaled
         ]
         execute(self.grid, self.journal, done, jobs, verbose, self.keep)
-        comparison = Comparison.of(*self._frames())
+        runs, curves = self._frames()
+        comparison = Comparison.of(runs, curves, self._probes(runs))
         if self.folder is not None:
             frames.write(self.folder, summary=comparison.summary)
         self.journal.clear()
@@ -68,7 +71,8 @@ class Record:
             return
         runs, curves = self._frames()
         if not runs.empty:
-            frames.write(self.folder, runs=runs, curves=curves)
+            more = {"probes": self._probes(runs)} if self.grid.probes else {}
+            frames.write(self.folder, runs=runs, curves=curves, **more)
         self._written = time.monotonic()
 
     def _frames(self):
@@ -92,6 +96,12 @@ class Record:
         runs = frames.run_frame(ordered)
         found = [curves[run_id] for run_id in runs["run_id"] if run_id in curves]
         return runs, pd.concat(found, ignore_index=True) if found else none
+
+    def _probes(self, runs):
+        """What Probes measured in all runs so far."""
+        found = {**dict(list(self.done_probes.groupby("run_id"))), **self.journal.probes()}
+        known = [found[run_id] for run_id in runs["run_id"] if run_id in found]
+        return pd.concat(known, ignore_index=True) if known else frames.probe_frame([])
 
     def _rows(self):
         """All runs so far; a run that is in both the folder and the journal comes twice."""

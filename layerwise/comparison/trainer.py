@@ -46,9 +46,17 @@ class Trainer:
         self._evaluator: Any = None
         self.builds = 0
 
-    def run(self, setting: Setting, seed: int, plan: Plan) -> Outcome:
-        """Trains once, for as long as planned, and returns the `Outcome`; what goes wrong is part of it."""
+    def run(self, setting: Setting, seed: int, plan: Plan, probed: bool = False) -> Outcome:
+        """Trains once, for as long as planned, and returns the `Outcome`; what goes wrong is part of it.
+
+        Args:
+            setting: What is tuned.
+            seed: The run's seed.
+            plan: How long to train.
+            probed: Whether the grid's Probes measure.
+        """
         recorder, outcome = None, Outcome("failed")
+        probes = [make() for make in self.grid.probes] if probed else []
         try:
             self._ready(setting, seed)
             outcome.metric, outcome.direction = self._task.name, self._task.direction
@@ -56,6 +64,7 @@ class Trainer:
                 self.schedule, self._evaluator, seed, self.grid.batch_size, outcome
             )
             recorder.steps_per_epoch, recorder.steps = self._steps, plan.steps
+            recorder.probes = probes
             keras.utils.set_random_seed(derive("training", seed))
             batches = self._batches(seed, plan.steps)
             more = [] if self.grid.callbacks is None else self.grid.callbacks()
@@ -67,7 +76,7 @@ class Trainer:
                         batches,
                         steps_per_epoch=self._steps,
                         epochs=plan.epochs,
-                        callbacks=[self.schedule, recorder, *more],
+                        callbacks=[self.schedule, recorder, *probes, *more],
                         shuffle=False,
                         verbose=0,
                     )
@@ -79,6 +88,7 @@ class Trainer:
             self.model = None
             outcome.status = "failed"
             outcome.error = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.probes = [probe.frame for probe in probes]
         return outcome
 
     def close(self) -> None:
@@ -152,12 +162,14 @@ class _Recorder(keras.callbacks.Callback):
         self.schedule, self.evaluator, self.seed = schedule, evaluator, seed
         self.batch_size, self.outcome, self.elapsed = batch_size, outcome, 0.0
         self.steps_per_epoch = self.steps = 0
+        self.probes, self._probed = [], 0.0
 
     def on_train_begin(self, logs=None):
         self._evaluate(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.elapsed += time.perf_counter() - self._started
+        before, self._probed = self._probed, sum(probe.seconds for probe in self.probes)
+        self.elapsed += time.perf_counter() - self._started - (self._probed - before)
         logs = {} if logs is None else logs
         now = self._evaluate(epoch + 1)
         logs["val_loss"], logs[f"val_{self.outcome.metric}"] = now.scores["validation"]

@@ -5,6 +5,7 @@ from layerwise.diagnostics.best_multiple import best_multiple
 from layerwise.diagnostics.compounding import compounding
 from layerwise.diagnostics.curvature import curvature
 from layerwise.diagnostics.example import example
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.gauss_seidel import gauss_seidel
 from layerwise.diagnostics.gradient_noise import gradient_noise
 from layerwise.diagnostics.interaction import interaction
@@ -12,6 +13,7 @@ from layerwise.diagnostics.linearization import linearization
 from layerwise.diagnostics.movers import Passes
 from layerwise.diagnostics.pairs import pairs
 from layerwise.diagnostics.parts import parts
+from layerwise.diagnostics.plane import plane
 from layerwise.diagnostics.probe import Probe
 from layerwise.diagnostics.quantities import QUANTITIES
 from layerwise.diagnostics.reversals import reversals
@@ -36,6 +38,8 @@ __all__ = [
     "linearization",
     "pairs",
     "parts",
+    "plane",
+    "quantity",
     "reversals",
     "sharpness",
     "smoothness",

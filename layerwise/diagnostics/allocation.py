@@ -1,20 +1,24 @@
 """Loss change allocation: which block's move brought which part of the change."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("allocation", by=("block",))
 def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFrame:
     """Divides the joint change of the loss among the blocks, by the path integral of the gradient along the step.
 
     `allocation` of block l = the integral over s from 0 to 1 of g_l(w + s u)' u_l, by Simpson's rule on 2, 4, 8, ...
     intervals until the parts add up to the joint change D_all within `tolerance`, relative to its size (or within
-    rounding). Each entry of a weight has a part of its own: `step_parts` gives them.
+    rounding). Each entry of a weight has a part of its own: `allocate` gives them.
 
-    Cost: one forward pass and two backward passes, and as many again at each doubling.
+    Cost: one forward pass and two backward passes, and as many again at the first doubling, twice as many at each next one.
+    Up to eight copies of the weights are held, whatever the number of intervals.
 
     Args:
         step: The Step.
@@ -44,31 +48,52 @@ def allocation(step: Step, tolerance: float = 1e-3, most: int = 32) -> pd.DataFr
         {"block": name, "allocation": float(np.sum(entries))}
         for name, entries in zip(step.names, found, strict=True)
     ]
-    allocated = frame(rows, ["block", "allocation"])
+    allocated = pd.DataFrame(rows)
     allocated.attrs["error"] = error
     return allocated
 
 
-def allocate(step: Step, tolerance: float = 1e-3, most: int = 32) -> tuple[list[np.ndarray], float]:
-    """The part of each entry of the weights in the joint change, one array a block, and how far their sum is off."""
-    joint = step.change(range(len(step.blocks)))
+def allocate(
+    step: Step,
+    tolerance: float = 1e-3,
+    most: int = 32,
+    along: Sequence[np.ndarray] | None = None,
+) -> tuple[list[np.ndarray], float]:
+    """The part of each entry of the weights in the joint change, one array a block, and how far their sum is off.
+
+    Args:
+        step: The Step, whose batch and weights the loss is of.
+        tolerance: As for `allocation`.
+        most: As for `allocation`.
+        along: One array a block: the move whose change of the loss is divided, for example what the step on a small batch
+            does to the loss on all examples; None: the Step's own displacement.
+    """
+    move = step.displacement if along is None else along
+    joint = (
+        step.change(range(len(step.blocks))) if along is None else step.loss_at(move) - step.loss
+    )
     close = max(tolerance * abs(joint), 8 * np.finfo("float64").eps * abs(step.loss))
-    gradients = {0.0: step.gradient}
-    intervals = 2
+
+    def gradient(s):
+        return step.gradient_at([s * u for u in move])[1]
+
+    # Sums of gradients: at the two ends, at the points of the last round between them, at all earlier ones. None is kept.
+    ends = _sum(step.gradient, gradient(1.0))
+    earlier, newest, intervals = None, gradient(0.5), 2
     while True:
-        places = np.arange(intervals + 1) / intervals
-        for s in places:
-            if s not in gradients:
-                gradients[s] = step.gradient_at([s * u for u in step.displacement])[1]
-        weights = np.array([1.0, *[4.0, 2.0] * (intervals // 2)])
-        weights[-1] = 1.0
-        found = [
-            u
-            * sum(w * gradients[s][k] for w, s in zip(weights, places, strict=True))
-            / (3 * intervals)
-            for k, u in enumerate(step.displacement)
-        ]
+        found = []
+        for k, u in enumerate(move):
+            inside = 4 * newest[k] + (0.0 if earlier is None else 2 * earlier[k])
+            found.append(u * (ends[k] + inside) / (3 * intervals))
         error = abs(sum(float(np.sum(entries)) for entries in found) - joint)
         if not error > close or intervals >= most:  # also where it is NaN
             return found, error
+        earlier = newest if earlier is None else _sum(earlier, newest)
         intervals *= 2
+        newest = gradient(1 / intervals)
+        for place in range(3, intervals, 2):
+            newest = _sum(newest, gradient(place / intervals))
+
+
+def _sum(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]

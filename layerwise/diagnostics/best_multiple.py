@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("multiple", "slope", "own_curvature", "cross_curvature")
 def best_multiple(step: Step) -> pd.DataFrame:
     """Finds the multiple of the step that the quadratic model of the loss likes best.
 
@@ -39,4 +40,4 @@ def best_multiple(step: Step) -> pd.DataFrame:
         "own_curvature": own,
         "cross_curvature": whole - own,
     }
-    return frame([row], ["multiple", "slope", "own_curvature", "cross_curvature"])
+    return pd.DataFrame([row])

@@ -1,10 +1,12 @@
 """What is wrong with a probe is said before training starts."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from layerwise.backends import internals
 from layerwise.blocks.block import as_integer, known_names
@@ -20,6 +22,11 @@ def check_model(model: Any) -> None:
         raise ValueError(
             "The model is not compiled with an optimizer, so that nothing says what a step does. Call "
             "model.compile(optimizer=..., loss=...) first."
+        )
+    if internals.overrides(model, "train_step"):
+        raise ValueError(
+            f"{type(model).__name__} has its own train_step, so that what its step does is not known. Use a model with "
+            "Keras' own."
         )
     checks.check_model(model)
 
@@ -39,48 +46,28 @@ def check_update(update: Update, n: int, heads: dict) -> None:
     checks.check_update(update, n, heads)
 
 
-def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
-    """One batch as `fit` would take it, as arrays.
+def vectors(given: Any, weights: Sequence[np.ndarray]) -> list:
+    """One vector (or None) a block, of the size of its weights.
 
     Raises:
-        ValueError: The inputs do not fit the model, or the numbers of examples differ.
+        ValueError: Another number of vectors, or another size.
     """
-    data = tuple(keras.tree.map_structure(_array, part) for part in (x, y, sample_weight))
-    inputs = [a for a in keras.tree.flatten(data[0]) if a is not None]
-    expected = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    shapes = [tuple(a.shape) for a in inputs]
-    if expected and not _fits(shapes, [tuple(t.shape) for t in expected]):
+    found = [None if v is None else np.asarray(v, "float64").ravel() for v in given]
+    sizes, wanted = [None if v is None else v.size for v in found], [w.size for w in weights]
+    if len(sizes) != len(wanted) or any(
+        s not in (None, w) for s, w in zip(sizes, wanted, strict=True)
+    ):
         raise ValueError(
-            f"x must be one batch of the model's inputs, of shape {', '.join(str(tuple(t.shape)) for t in expected)} "
-            f"(None: any number), got {', '.join(map(str, shapes)) or 'nothing'}. Give arrays with the examples along the "
-            "first axis."
+            f"Vectors are one flat array (or None) for each moving block, of sizes {wanted}, got sizes {sizes}."
         )
-    counts = {len(a) for a in keras.tree.flatten(data) if a is not None and a.ndim}
-    if len(counts) > 1:
-        raise ValueError(
-            f"x, y and sample_weight must have as many examples each, got {sorted(counts)} along the first axis."
-        )
-    return data
+    return found
 
 
-def split(data: tuple, count: int) -> list[tuple]:
-    """A batch in `count` parts with as many examples each; what is left over is left out.
-
-    Raises:
-        ValueError: The batch has fewer examples than parts.
-    """
-    size = next(len(a) for a in keras.tree.flatten(data) if a is not None)
-    each = size // count
-    if count < 2 or each < 1:
-        raise ValueError(
-            f"parts must be from 2 to the number of examples in the batch, {size}, got {count!r}."
-        )
-    return [
-        keras.tree.map_structure(
-            lambda a, k=k: None if a is None else a[k * each : (k + 1) * each], data
-        )
-        for k in range(count)
-    ]
+def at_least(name: str, value: Any, least: int) -> None:
+    """Raises ValueError where an argument is no int of at least so much."""
+    number = as_integer(value)
+    if number is None or number < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}.")
 
 
 def index(block: Any, names: Sequence[str]) -> int:
@@ -97,32 +84,6 @@ def index(block: Any, names: Sequence[str]) -> int:
     return number
 
 
-def _array(value):
-    if value is None:
-        return None
-    array = keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else np.asarray(value)
-    return (
-        array.astype(keras.backend.floatx()) if np.issubdtype(array.dtype, np.floating) else array
-    )
-
-
-def _fits(shapes, expected):
-    if len(shapes) != len(expected):
-        return False
-    for shape, wanted in zip(shapes, expected, strict=True):
-        # Keras adds or drops a last axis of size 1.
-        alike = [wanted, wanted[:-1]] if wanted and wanted[-1] == 1 else [wanted, (*wanted, 1)]
-        if not any(_matches(shape, w) for w in alike):
-            return False
-    return True
-
-
-def _matches(shape, wanted):
-    return len(shape) == len(wanted) and all(
-        w is None or n == w for n, w in zip(shape[1:], wanted[1:], strict=True)
-    )
-
-
 # --- what a Probe is given
 
 
@@ -133,25 +94,66 @@ def quantities(wanted: Any, known: dict) -> dict:
         TypeError: Neither name nor function.
         ValueError: No such name.
     """
-    found = {}
-    for quantity in (wanted,) if isinstance(wanted, str) or callable(wanted) else tuple(wanted):
+    found: dict = {}
+    if isinstance(wanted, str) or callable(wanted) or not isinstance(wanted, Iterable):
+        wanted = (wanted,)
+    for quantity in tuple(wanted):
         if isinstance(quantity, str):
             if quantity not in known:
                 raise ValueError(
                     f"No quantity is named {quantity!r}.{known_names(quantity, list(known))}"
                 )
-            found[quantity] = known[quantity]
+            name, quantity = quantity, known[quantity]
         elif callable(quantity):
-            found[getattr(quantity, "__name__", type(quantity).__name__)] = quantity
+            name = _name_of(quantity)
         else:
             raise TypeError(
                 f"A quantity is a name or a function of a Step that returns a frame, got {quantity!r}."
             )
+        if found.get(name, quantity) is not quantity:
+            raise ValueError(
+                f"Two quantities are named {name!r}, so that their rows could not be told apart. Give one Probe each, or a "
+                "function of your own with another name."
+            )
+        found[name] = quantity
     if not found:
         raise ValueError(
             f"quantities must hold at least one of {', '.join(map(repr, known))}, got {wanted!r}."
         )
     return found
+
+
+def _name_of(quantity):
+    while isinstance(quantity, functools.partial):
+        quantity = quantity.func
+    return getattr(quantity, "__name__", type(quantity).__name__)
+
+
+def check_found(name: str, found: Any, keys: Callable) -> pd.DataFrame:
+    """What a quantity gave, if it is a frame of numbers.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(found, pd.DataFrame):
+        raise TypeError(
+            f"A quantity is a function of a Step that returns a pandas frame; {name!r} returned {type(found).__name__}."
+        )
+    measures = [column for column in found.columns if column not in keys(found)]
+    wrong = [c for c in measures if not pd.api.types.is_numeric_dtype(found[c]) and len(found)]
+    if wrong:
+        raise TypeError(
+            f"The columns of a quantity are numbers, but for `block` and `other`; {name!r} returned others in {wrong}."
+        )
+    return found
+
+
+def check_once(probe: Any, probes: Sequence[Any]) -> None:
+    """Raises ValueError where the same Probe is twice among the callbacks of a fit."""
+    if sum(one is probe for one in probes) > 1:
+        raise ValueError(
+            "The same Probe is twice in callbacks, and would count every batch twice. Remove one, or make another Probe."
+        )
 
 
 def cadence(every: Any) -> Any:

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import ALL, frame, ratio
+from layerwise.diagnostics.frames import ALL, quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("relative_update", "trust_ratio", "compounded", by=("block",))
 def compounding(step: Step) -> pd.DataFrame:
     """Measures each block's update relative to its weights, and their product over depth.
 
@@ -41,7 +42,7 @@ def compounding(step: Step) -> pd.DataFrame:
     rows[-1]["compounded"] = float(
         np.prod([1.0 + row["relative_update"] for row in rows[:-1]]) - 1.0
     )
-    return frame(rows, ["block", "relative_update", "trust_ratio", "compounded"])
+    return pd.DataFrame(rows)
 
 
 def _row(step, name, blocks):

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
-from layerwise.diagnostics.frames import ALL, frame
+from layerwise.diagnostics import checks
+from layerwise.diagnostics.frames import ALL, quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("trace", "trace_error", "largest_eigenvalue", "residual", by=("block",))
 def curvature(
-    step: Step, samples: int = 4, iterations: int = 6, tolerance: float = 0.01, seed: int = 0
+    step: Step, samples: int = 4, iterations: int = 6, tolerance: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
     """Estimates the trace and the largest eigenvalue (by size) of each block's own Hessian, and of all blocks' together.
 
@@ -23,7 +25,7 @@ def curvature(
 
     Cost: `samples` Hessian-vector products for all traces, and for each block and for all about `iterations` for each
     restart of Lanczos; the first restart ends it where the residual is below `tolerance` times the value. No Hessian is
-    held: `iterations` vectors of the size of the weights are.
+    held: about three times `iterations` vectors of the size of the weights are.
 
     Args:
         step: The Step.
@@ -49,6 +51,8 @@ def curvature(
     1     v            2.000000
     2   all            8.605551
     """
+    checks.at_least("samples", samples, 2)
+    checks.at_least("iterations", iterations, 2)
     rng, n = np.random.default_rng(seed), len(step.blocks)
     estimates = []
     for _ in range(samples):
@@ -71,7 +75,7 @@ def curvature(
                 "residual": residual,
             }
         )
-    return frame(rows, ["block", "trace", "trace_error", "largest_eigenvalue", "residual"])
+    return pd.DataFrame(rows)
 
 
 def largest_eigenvalue(
@@ -81,17 +85,31 @@ def largest_eigenvalue(
     tolerance: float = 1e-6,
     seed: int = 0,
     restarts: int = 2,
+    scales: Sequence[np.ndarray] | None = None,
 ) -> tuple[float, float]:
-    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none."""
+    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none.
+
+    Args:
+        step: The Step.
+        blocks: Positions of the blocks.
+        iterations: Lanczos vectors.
+        tolerance: Relative accuracy at which Lanczos stops.
+        seed: Decides the vector that it starts from.
+        restarts: How often it restarts at most.
+        scales: One array S for each of these blocks: the eigenvalue is that of S H S, entry by entry. With S^2 the factors
+            of an optimizer's preconditioner this is the curvature that its steps see.
+    """
     sizes = [step.weights[k].size for k in blocks]
     size, ends = sum(sizes), np.cumsum(sizes)[:-1]
     if not np.isfinite(step.loss):
         return float("nan"), float("nan")
 
+    factors = 1.0 if scales is None else np.concatenate(list(scales))
+
     def times(vector):
-        pieces = dict(zip(blocks, np.split(np.ravel(vector), ends), strict=True))
+        pieces = dict(zip(blocks, np.split(np.ravel(vector) * factors, ends), strict=True))
         products = step.hessian_vector([pieces.get(k) for k in range(len(step.blocks))])
-        return np.concatenate([products[k] for k in blocks])
+        return np.concatenate([products[k] for k in blocks]) * factors
 
     if size <= max(iterations, 2):
         matrix = np.array([times(unit) for unit in np.eye(size)])

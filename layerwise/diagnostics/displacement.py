@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.backends import backend, clocked, double, internals, twin
 from layerwise.optimizers.slots import like
+from layerwise.steps import Update
 
 
 class Clock(NamedTuple):
@@ -68,6 +69,38 @@ def clocks_of(session: Any) -> dict[int, Clock]:
     return clocks
 
 
+def displacement_in(
+    session: Any,
+    model: keras.Model,
+    variables: Sequence[Any],
+    gradients: Sequence[np.ndarray | None],
+    heads: Mapping[int, Any],
+    update: Update,
+) -> list[np.ndarray]:
+    """How far each variable would move in a running fit of a schedule, or in none.
+
+    Args:
+        session: The schedule's session; None: no schedule trains the model.
+        model: The compiled model.
+        variables: The variables that move.
+        gradients: One for each, None where the loss does not depend on it.
+        heads: `{k: keras.Model}`: the schedule's auxiliary heads that the losses go through.
+        update: The Update.
+    """
+    known = None if session is None else session.block_model.optimizer
+    if known is None:
+        return displacement(model.optimizer, variables, gradients, every=model.trainable_variables)
+    return displacement(
+        model.optimizer,
+        variables,
+        gradients,
+        clocks=clocks_of(session),
+        released=frozenset(known.slots.released),
+        heads=[(heads[k].trainable_variables, k in update.heads) for k in heads],
+        head_state=[backend.to_numpy(v) for v in known.head_variables()],
+    )
+
+
 def displacement(
     optimizer: Any,
     variables: Sequence[Any],
@@ -76,17 +109,19 @@ def displacement(
     released: frozenset[int] = frozenset(),
     heads: Sequence[tuple[Sequence[Any], bool]] = (),
     head_state: Sequence[np.ndarray] = (),
+    every: Sequence[Any] = (),
 ) -> list[np.ndarray]:
     """How far each variable would move, in float64: momentum, bias correction, clipping, decay and constraints included.
 
     Args:
-        optimizer: The model's optimizer, built.
+        optimizer: The model's optimizer. One that is not built stays so.
         variables: The variables that move.
         gradients: One for each, None where the loss does not depend on it.
         clocks: `{id(variable): Clock}` where a schedule trains block by block; None: the optimizer's own step count.
         released: The ids of slots that a schedule has released: they start afresh.
         heads: The variables of each auxiliary head of the schedule, and whether the head moves.
         head_state: The values of the state of the heads' optimizers, one after another.
+        every: All variables that the optimizer would be built for, if it is not built.
 
     Returns:
         One float64 array for each variable.
@@ -94,8 +129,8 @@ def displacement(
     if all(g is None for g in gradients):
         return [np.zeros(tuple(v.shape)) for v in variables]
     rule = getattr(optimizer, "inner_optimizer", optimizer)
-    with backend.double_context(), double.promoting():
-        copy, copies = twin.twin(rule, backend.to_numpy)
+    with backend.double_context(), double.promoting(backend.REPLACED):
+        copy, copies = twin.twin(rule, backend.to_numpy, every)
         cls = type(copy)
         groups = {} if clocks is None else _groups(copy, copies, rule, clocks, heads, head_state)
         moved = [copies[id(v)] for v in variables]

@@ -1,7 +1,6 @@
-"""Figures of a Probe's frame, each a function of the frame alone; and a plane of the loss."""
+"""Figures of a Probe's frame, each a function of the frame alone."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from layerwise.diagnostics.record import COLUMNS
-from layerwise.diagnostics.step import Step
 
 
 def over_training(
@@ -23,7 +21,11 @@ def over_training(
         measures: Which of its measures; None: all.
     """
     rows = _of(frame, quantity)
-    names = list(dict.fromkeys(rows["measure"])) if measures is None else list(measures)
+    known = list(dict.fromkeys(rows["measure"]))
+    names = known if measures is None else list(measures)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"{quantity!r} has the measures {known}, got {names}.")
     figure, axes = _panels(len(names))
     for axis, measure in zip(axes, names, strict=True):
         shown = rows[rows["measure"] == measure]
@@ -86,53 +88,41 @@ def linearization_fan(frame: pd.DataFrame, step: int | None = None) -> Figure:
     return figure
 
 
-def plane(
-    step: Step, blocks: Sequence[int | str], reach: float = 2.0, resolution: int = 21
-) -> pd.DataFrame:
-    """The loss over multiples of two blocks' displacements, as rows `first, second, loss`. One forward pass a row.
-
-    Args:
-        step: The Step.
-        blocks: The two blocks.
-        reach: Multiples go from 0 - reach / 2 to 1 + reach / 2.
-        resolution: Points along each side.
-    """
-    i, j = (step.index(block) for block in blocks)
-    along = np.linspace(-reach / 2, 1 + reach / 2, resolution)
-    rows = []
-    for a in along:
-        for b in along:
-            vectors: list[Any] = [None] * len(step.blocks)
-            vectors[i] = a * step.displacement[i]
-            vectors[j] = b * step.displacement[j]
-            rows.append({"first": a, "second": b, "loss": step.loss_at(vectors)})
-    return pd.DataFrame(rows)
-
-
 def loss_plane(
-    rows: pd.DataFrame,
-    names: Sequence[str],
+    frame: pd.DataFrame,
+    step: int | None = None,
     paths: dict[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """Draws the loss over multiples of two blocks' displacements, with paths of schedules on it.
+    """Draws the loss over multiples of two blocks' moves, with paths of schedules on it.
 
     Args:
-        rows: What `plane` gave.
-        names: The names of the two blocks.
-        paths: `{schedule: points (first, second)}`; None: both at once, and one after the other.
+        frame: A Probe's frame that holds `plane`.
+        step: The step; None: the last one.
+        paths: `{schedule: points (first, second)}`; None: both at once; one after the other with the gradients of before;
+            and one after the other, each with a fresh gradient.
     """
+    rows = _at(_of(frame, "plane"), step)
+    points = rows[rows["measure"] != "fresh"]
+    places = points["measure"].str.split(", ", expand=True).astype(float)
+    grid = points.assign(first=places[0], second=places[1])
+    grid = grid.pivot(index="second", columns="first", values="value")
     if paths is None:
-        paths = {"both at once": [(0, 0), (1, 1)], "one after the other": [(0, 0), (1, 0), (1, 1)]}
-    grid = rows.pivot(index="second", columns="first", values="loss")
+        fresh = rows[rows["measure"] == "fresh"]["value"].item()
+        paths = {
+            "both at once": [(0, 0), (1, 1)],
+            "in turn, old gradient": [(0, 0), (1, 0), (1, 1)],
+            "in turn, fresh gradient": [(0, 0), (1, 0), (1, fresh)],
+        }
     figure, (axis,) = _panels(1, width=7.5, height=6)
     filled = axis.contourf(grid.columns, grid.index, grid, levels=24, cmap="crest")
     figure.colorbar(filled, ax=axis, label="Loss")
-    for (name, points), color in zip(paths.items(), sns.color_palette("bright"), strict=False):
-        axis.plot(*np.transpose(points), marker="o", color=color, label=name)
+    for (name, path), color in zip(paths.items(), sns.color_palette("bright"), strict=False):
+        axis.plot(*np.transpose(path), marker="o", color=color, label=name)
     axis.legend(loc="upper left")
+    first, second = rows[["block", "other"]].iloc[0]
     axis.set(
-        xlabel=f"Multiple of the move of {names[0]}", ylabel=f"Multiple of the move of {names[1]}",
-        title="The loss along two blocks' moves",
+        xlabel=f"Multiple of the move of {first}", ylabel=f"Multiple of the move of {second}",
+        title=f"The loss along two blocks' moves, step {rows['step'].iloc[0]}",
     )  # fmt: skip
     return figure
 

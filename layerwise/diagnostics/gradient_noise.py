@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics import checks
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("batch_noise", "mask_noise", by=("block",))
 def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
     """Measures the noise of the gradient from the choice of examples and from the choice of dropout masks.
 
@@ -45,31 +47,42 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
       block  batch_noise  mask_noise
     0     w     0.666667         0.0
     """
+    checks.at_least("parts", parts, 2)
+    checks.at_least("masks", masks, 2)
     parts = min(parts, step.examples)
     each = step.examples // parts
-    found = step.parts(parts)
-    zero = [None] * len(step.blocks)
-    masked = [step.gradient_at(zero, masks=k)[1] for k in range(masks)] if step.is_random else []
+    means, spreads = _spread(step.parts(parts), step.weights)
+    over_masks = [0.0] * len(step.blocks)
+    if step.is_random:
+        zero = [None] * len(step.blocks)
+        draws = (step.gradient_at(zero, masks=k)[1] for k in range(masks))
+        over_masks = _spread(draws, step.weights)[1]
     rows = []
     for k, name in enumerate(step.names):
-        mean, spread = _spread([gradients[k] for gradients in found])
-        noise = each * spread
-        signal = float(mean @ mean) - noise / (parts * each)
-        over_masks = _spread([gradients[k] for gradients in masked])[1] if masked else 0.0
+        noise = each * spreads[k]
+        signal = float(means[k] @ means[k]) - noise / (parts * each)
         rows.append(
             {
                 "block": name,
                 "batch_noise": _over(noise, signal),
-                "mask_noise": _over(over_masks, signal),
+                "mask_noise": _over(over_masks[k], signal),
             }
         )
-    return frame(rows, ["block", "batch_noise", "mask_noise"])
+    return pd.DataFrame(rows)
 
 
-def _spread(vectors):
-    """The mean of some vectors, and the trace of their covariance."""
-    mean = np.mean(vectors, axis=0)
-    return mean, sum(float((v - mean) @ (v - mean)) for v in vectors) / (len(vectors) - 1)
+def _spread(gradients, like):
+    """The mean over some gradients, one array a block, and for each block the trace of their covariance.
+
+    By Welford's recurrence: one gradient is held beside the mean, however many there are.
+    """
+    means, squares, count = [np.zeros_like(w) for w in like], [0.0] * len(like), 0
+    for count, gradient in enumerate(gradients, 1):
+        for k, g in enumerate(gradient):
+            off = g - means[k]
+            means[k] += off / count
+            squares[k] += float(off @ (g - means[k]))
+    return means, [s / (count - 1) for s in squares]
 
 
 def _over(noise, signal):

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("joint", "sum_of_parts", "interaction", "additivity", "noise_floor")
 def interaction(step: Step) -> pd.DataFrame:
     """Compares the change of the loss when all blocks move with the sum of the changes when each moves alone.
 
@@ -41,15 +42,11 @@ def interaction(step: Step) -> pd.DataFrame:
     changes = [step.change([k]) for k in range(n)]
     joint, parts = step.change(range(n)), float(np.sum(changes))
     losses = [abs(step.loss + change) for change in (joint, *changes)] + [n * abs(step.loss)]
-    return frame(
-        [
-            {
-                "joint": joint,
-                "sum_of_parts": parts,
-                "interaction": joint - parts,
-                "additivity": ratio(joint, parts),
-                "noise_floor": float(np.finfo("float64").eps * np.sum(losses)),
-            }
-        ],
-        ["joint", "sum_of_parts", "interaction", "additivity", "noise_floor"],
-    )
+    row = {
+        "joint": joint,
+        "sum_of_parts": parts,
+        "interaction": joint - parts,
+        "additivity": ratio(joint, parts),
+        "noise_floor": float(np.finfo("float64").eps * np.sum(losses)),
+    }
+    return pd.DataFrame([row])

@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import ALL, frame, ratio
+from layerwise.diagnostics.frames import ALL, quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity(
+    "predicted",
+    "actual",
+    "miss",
+    by=(
+        "block",
+        "multiple",
+    ),
+)
 def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
     """Compares predicted and actual change of the loss for sets of blocks and multiples of the step.
 
@@ -38,7 +48,7 @@ def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> p
     slopes = [float(g @ u) for g, u in zip(step.gradient, step.displacement, strict=True)]
     rows = []
     for name, blocks in sets(step.names):
-        for multiple in multiples:
+        for multiple in np.atleast_1d(multiples):
             predicted = multiple * sum(slopes[k] for k in blocks)
             actual = step.change(blocks, multiple)
             rows.append(
@@ -50,7 +60,7 @@ def linearization(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> p
                     "miss": ratio(actual, predicted) - 1.0,
                 }
             )
-    return frame(rows, ["block", "multiple", "predicted", "actual", "miss"])
+    return pd.DataFrame(rows)
 
 
 def sets(names: Sequence[str]) -> list[tuple[str, list[int]]]:

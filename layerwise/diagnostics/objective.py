@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.backends import backend, double, internals
 from layerwise.blocks import Blocks
+from layerwise.diagnostics import batches
 from layerwise.steps import Update
 from layerwise.steps.forward import forward_pass
 
@@ -84,30 +85,48 @@ class Moment:
     Args:
         objective: The `Objective`.
         data: The batch, `(x, y, sample_weight)`.
+        chunk_size: The most examples that go through the model at once; None: all.
     """
 
-    def __init__(self, objective: Objective, data: tuple):
-        self.objective, self._data = objective, data
+    def __init__(self, objective: Objective, data: tuple, chunk_size: int | None = None):
+        self.objective, self._data, self._chunk_size = objective, data, chunk_size
         self._rest, self._generators = objective.state(), backend.generator_state()
 
     def loss(self, weights: list[np.ndarray]) -> float:
         """The loss at some values of the moving variables."""
-        return float(self._call(self.objective.exact.loss, weights))
+        return float(self._mean(self.objective.exact.loss, weights))
 
     def gradient(
         self, weights: list[np.ndarray], data: tuple | None = None, masks: int = 0
     ) -> tuple[float, list[np.ndarray | None]]:
         """The loss and its gradient, also of other data, or with other masks than the moment's own (0)."""
-        loss, gradients = self._call(self.objective.exact.gradient, weights, data=data, masks=masks)
+        loss, gradients = self._mean(self.objective.exact.gradient, weights, data=data, masks=masks)
         return float(loss), gradients
 
     def hessian_vector(
         self, weights: list[np.ndarray], vectors: list[np.ndarray]
     ) -> list[np.ndarray]:
         """The Hessian times a vector."""
-        return self._call(self.objective.exact.hessian_vector, weights, vectors)
+        return self._mean(self.objective.exact.hessian_vector, weights, vectors)
 
-    def _call(self, function, *arguments, data=None, masks=0):
+    def _mean(self, function, *arguments, data=None, masks=0):
+        """The mean over the chunks of the batch, each weighted by its examples."""
+        data = self._data if data is None else data
+        size = batches.size_of(data)
+        step = self._chunk_size or size
+        total: Any = None
+        for number, start in enumerate(range(0, size, step)):
+            chunk = batches.cut(data, start, start + step)
+            # Each chunk has masks of its own, as examples of a batch do.
+            found = self._call(function, *arguments, data=chunk, masks=masks + 1_000_003 * number)
+            if step >= size:
+                return found
+            share = batches.size_of(chunk) / size
+            found = keras.tree.map_structure(lambda a, s=share: None if a is None else a * s, found)
+            total = found if total is None else keras.tree.map_structure(_plus, total, found)
+        return total
+
+    def _call(self, function, *arguments, data, masks):
         """Computes with the masks of the moment, and leaves the framework's own generators as they are."""
         before, rest = backend.generator_state(), self._rest
         backend.set_generator_state(self._generators)
@@ -115,9 +134,13 @@ class Moment:
             backend.reseed(masks)
             rest = self.objective.with_masks(rest, masks)
         try:
-            return function(*arguments, rest, self._data if data is None else data)
+            return function(*arguments, rest, data)
         finally:
             backend.set_generator_state(before)
+
+
+def _plus(a, b):
+    return None if a is None else a + b
 
 
 def _floats(variable):

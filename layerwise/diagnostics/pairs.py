@@ -4,10 +4,18 @@ import itertools
 
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity(
+    "interaction",
+    "curvature",
+    by=(
+        "block",
+        "other",
+    ),
+)
 def pairs(step: Step) -> pd.DataFrame:
     """Measures the interaction of every two blocks, by moving them and by the Hessian.
 
@@ -42,4 +50,4 @@ def pairs(step: Step) -> pd.DataFrame:
                 "curvature": float(curvature[i, j]),
             }
         )
-    return frame(rows, ["block", "other", "interaction", "curvature"])
+    return pd.DataFrame(rows)

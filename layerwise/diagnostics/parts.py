@@ -2,10 +2,11 @@
 
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("change", "predicted", "miss", by=("block",))
 def parts(step: Step) -> pd.DataFrame:
     """Moves each block alone and compares with the gradient's prediction.
 
@@ -35,4 +36,4 @@ def parts(step: Step) -> pd.DataFrame:
         predicted = float(step.gradient[k] @ step.displacement[k])
         miss = ratio(change, predicted) - 1.0
         rows.append({"block": name, "change": change, "predicted": predicted, "miss": miss})
-    return frame(rows, ["block", "change", "predicted", "miss"])
+    return pd.DataFrame(rows)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from layerwise.backends import backend, internals
 from layerwise.blocks import partition
-from layerwise.diagnostics import checks
+from layerwise.diagnostics import batches, checks
 from layerwise.diagnostics.quantities import QUANTITIES, reversals
-from layerwise.diagnostics.record import Record
+from layerwise.diagnostics.record import Record, keys_of
 from layerwise.diagnostics.step import Step
 from layerwise.steps import Update
 
@@ -21,17 +21,24 @@ class Probe(keras.callbacks.Callback):
     """Measures quantities of the step that training would take next, in any `fit`, with or without a schedule.
 
     Training is not changed: weights, optimizer, seeds and metrics are bit for bit those without the Probe. Its place among
-    the callbacks does not matter, but what shows or writes logs (TensorBoard, CSVLogger) sees its scalars only after it in
-    the list. At a step that is due, when the batch has been trained on, a `Step` is made of the model as it is then; all
-    blocks move in it, also where a schedule moves one at a time, so that schedules can be compared; under greedy it is the
-    stage's own step. `steps` are batches, counted over all epochs and fits from 1; a step 0 that is due is measured before
-    the first batch, with `data`.
+    the callbacks does not matter.
+
+    At a step that is due, when the batch has been trained on, a `Step` is made of the model as it is then; all blocks move
+    in it, also where a schedule moves one at a time, so that schedules can be compared; under greedy it is the stage's own
+    step. `steps` are batches, counted over all epochs and fits from 1; a step 0 that is due is measured before the first
+    batch, with `data`. A further fit of the same model goes on counting; with another model the frame begins anew.
+
+    At the end of an epoch the logs hold the last value of each scalar, as "quantity/measure" (the row of "all", else the
+    mean over the blocks; NaN before the first), which History, TensorBoard, CSVLogger and the like show; those of a second
+    Probe in the list begin with "probe_1/".
 
     Args:
-        quantities: Names (`layerwise.diagnostics.QUANTITIES`), or functions of a `Step` that return a frame.
+        quantities: Names (`layerwise.diagnostics.QUANTITIES`), or functions of a `Step` that return a frame, for example
+            `functools.partial(layerwise.diagnostics.linearization, multiples=(1, 10))`.
         every: A positive int: every so many steps; a list of steps; or a callable `step -> bool`.
         data: `(x, y)` or `(x, y, sample_weight)`, the batch to measure on; None: the batch just trained.
         blocks: What `layerwise.partition(by=...)` takes.
+        chunk_size: The most examples that go through the model at once, as for a `Step`.
 
     Attributes:
         frame: What was measured: one row a number. Columns: `epoch` (Keras' own), `step`, `update` (optimizer steps so
@@ -42,8 +49,8 @@ class Probe(keras.callbacks.Callback):
 
     Raises:
         TypeError: A quantity is neither name nor function.
-        ValueError: An unknown quantity, an `every` that is none of the above; when `fit` begins: a batch that does not fit
-            the model, or a model without blocks.
+        ValueError: An unknown quantity, an `every` that is none of the above; when `fit` begins: a model that is not built
+            or has no blocks, a batch that does not fit the model, or the same Probe twice in the list.
 
     Example:
     >>> import keras, layerwise, numpy as np
@@ -70,10 +77,11 @@ class Probe(keras.callbacks.Callback):
         every: int | Iterable[int] | Callable[[int], bool] = 100,
         data: Any = None,
         blocks: Any = "auto",
+        chunk_size: int | None = None,
     ):
         super().__init__()
         self.quantities = checks.quantities(quantities, QUANTITIES)
-        self.every, self.by = every, blocks
+        self.every, self.by, self.chunk_size = every, blocks, chunk_size
         self._due = checks.cadence(every)
         self.data = checks.probe_data(data)
         self.seconds = 0.0
@@ -92,18 +100,27 @@ class Probe(keras.callbacks.Callback):
         super().set_model(model)
         listed = internals.callback_list()
         probes = [c for c in listed.callbacks if isinstance(c, Probe)] if listed else [self]
+        checks.check_once(self, probes)
         if not model.built:
             backend.build(model)
         checks.check_model(model)
+        data: Any = (None, None, None)
         if self.data is None:
             checks.check_executions(model)
         else:
-            checks.batch(model, *keras.utils.unpack_x_y_sample_weight(self.data))
+            data = batches.batch(model, *keras.utils.unpack_x_y_sample_weight(self.data))
+        if self.chunk_size is not None:
+            batches.check_chunks(model, self.chunk_size, data)
         self._blocks = partition(model, self.by, argument="blocks")
         if self._probed is not None and self._probed is not model:
             self._record = Record()
-        self._probed, self._place = model, f"_layerwise_probe_{probes.index(self)}"
+        number = probes.index(self)
+        self._probed, self._place = model, f"_layerwise_probe_{number}"
         internals.attach(model, self._record, self._place)
+        if listed is not None:
+            # Whatever reads logs at the end of an epoch comes after this. A new list: Keras goes through the old one now.
+            logs = _Logs(self._record, self.quantities, f"probe_{number}/" if number else "")
+            listed.callbacks = [logs, *listed.callbacks]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
@@ -115,7 +132,7 @@ class Probe(keras.callbacks.Callback):
         self._first = batch
         if not self._comes(record.step, self._probed.steps_per_execution):
             return
-        if "reversals" in self.quantities:
+        if reversals in self.quantities.values():
             variables = self.model.trainable_variables  # on JAX this fetches the weights from fit
             self._before = {id(v): np.array(backend.to_numpy(v), "float64") for v in variables}
         if self.data is None:
@@ -131,10 +148,6 @@ class Probe(keras.callbacks.Callback):
             data, self._taken = self._taken if self.data is None else self.data, None
             self._measure(data)
         self._before = None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if logs is not None:
-            logs.update(self._record.latest)
 
     def on_train_end(self, logs: Any = None) -> None:
         internals.detach(self._probed, self._place)
@@ -167,13 +180,34 @@ class Probe(keras.callbacks.Callback):
             counts = session.progress.history.counts
             updates = sum(n for key, n in counts.items() if isinstance(key, Update))
         with np.errstate(all="ignore"):
-            step = Step(model, x, y, sample_weight, blocks=self._blocks, update=update)
+            step = Step(
+                model, x, y, sample_weight, self._blocks, update, chunk_size=self.chunk_size
+            )
             place = self._epoch, self._record.step, updates
             for name, quantity in self.quantities.items():
                 before = step.passes.total
-                if name == "reversals":
-                    found = reversals(step, self._before)
-                else:
-                    found = quantity(step)
+                found = quantity(step, self._before) if quantity is reversals else quantity(step)
+                found = checks.check_found(name, found, keys_of)
                 self._record.add(place, name, found, step.passes.total - before)
         self.seconds += time.perf_counter() - start
+
+
+class _Logs(keras.callbacks.Callback):
+    """Puts the last values of a Probe's scalars into the logs, before any other callback sees these."""
+
+    async_safe = True
+
+    def __init__(self, record, quantities, prefix):
+        super().__init__()
+        self._record, self._prefix = record, prefix
+        self._known = {
+            f"{name}/{measure}": float("nan")
+            for name, quantity in quantities.items()
+            if set(getattr(quantity, "by", ("?",))) <= {"block"}
+            for measure in quantity.measures
+        }
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            values = self._known | self._record.latest
+            logs.update({f"{self._prefix}{name}": value for name, value in values.items()})

@@ -12,6 +12,7 @@ from layerwise.diagnostics.interaction import interaction
 from layerwise.diagnostics.linearization import linearization
 from layerwise.diagnostics.pairs import pairs
 from layerwise.diagnostics.parts import parts
+from layerwise.diagnostics.plane import plane
 from layerwise.diagnostics.reversals import reversals
 from layerwise.diagnostics.sharpness import sharpness
 from layerwise.diagnostics.smoothness import smoothness
@@ -34,5 +35,6 @@ QUANTITIES: dict[str, Callable] = {
         sharpness,
         gradient_noise,
         smoothness,
+        plane,
     )
 }

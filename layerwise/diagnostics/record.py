@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerwise.diagnostics.frames import ALL
+
 COLUMNS = ["epoch", "step", "update", "quantity", "block", "other", "measure", "value", "passes"]
-_KEYS = ("block", "other")
-_PARAMETERS = ("multiple", "radius")
+
+
+def keys_of(found: pd.DataFrame) -> list[str]:
+    """The columns that say what a row is about; the others are what was measured."""
+    return found.attrs.get("by", [name for name in ("block", "other") if name in found.columns])
 
 
 class Record:
@@ -45,30 +50,24 @@ class Record:
             found: Its frame.
             passes: How many passes it took.
         """
-        # The first columns say what a row is about: blocks, or the multiple or radius that was asked for.
-        keys = [name for name in (*_KEYS, *_PARAMETERS) if name in found.columns]
-        if quantity == "best_multiple":
-            keys = []  # its multiple is what it measures
-        measures = [name for name in found.columns if name not in keys]
+        by = keys_of(found)
+        measures = [name for name in found.columns if name not in by]
         for row in found.to_dict("records"):
-            block = str(row.get("block", "all"))
-            other = str(row["other"]) if "other" in row else ""
-            for name in _PARAMETERS:
-                if name in keys:
-                    other = f"{row[name]:g}"
+            block = str(row["block"]) if "block" in by else ALL
+            others = [row[name] for name in by if name != "block"]
+            other = ", ".join(o if isinstance(o, str) else f"{o:g}" for o in others)
             for measure in measures:
                 self._rows.append(
                     [*place, quantity, block, other, measure, float(row[measure]), passes]
                 )
-        self._keep_latest(quantity, found, keys, measures)
+        if set(by) <= {"block"}:
+            self._keep_latest(quantity, found, measures)
 
-    def _keep_latest(self, quantity, found, keys, measures):
+    def _keep_latest(self, quantity, found, measures):
         """Scalars for the logs: the row of "all" where there is one, else the mean over the blocks."""
-        if any(name != "block" for name in keys):
-            return
         rows = found
         if "block" in found.columns:
-            whole = found[found["block"] == "all"]
+            whole = found[found["block"] == ALL]
             rows = whole if len(whole) else found
         for measure in measures:
             self.latest[f"{quantity}/{measure}"] = float(np.mean(rows[measure]))

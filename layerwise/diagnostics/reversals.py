@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("share", by=("block",))
 def reversals(step: Step, before: Mapping[int, np.ndarray] | None) -> pd.DataFrame:
     """Counts the entries whose displacement has the opposite sign of the training step before.
 
@@ -47,4 +48,4 @@ def reversals(step: Step, before: Mapping[int, np.ndarray] | None) -> pd.DataFra
             both = (last != 0) & (u != 0)
             share = float(np.mean((last * u < 0)[both])) if both.any() else share
         rows.append({"block": block.name, "share": share})
-    return frame(rows, ["block", "share"])
+    return pd.DataFrame(rows)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame
+from layerwise.diagnostics.frames import quantity
 from layerwise.diagnostics.step import Step
 
 
+@quantity("sharpness", "adaptive_sharpness", by=("radius",))
 def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
     """Measures how much the loss rises along the gradient, plainly and relative to the weights' own sizes.
 
@@ -40,12 +41,12 @@ def sharpness(step: Step, radii: Sequence[float] = (0.05,)) -> pd.DataFrame:
     ends = np.cumsum([w.size for w in step.weights])[:-1]
     plain, adaptive = _unit(gradient, gradient), _unit(weights**2 * gradient, weights * gradient)
     rows = []
-    for radius in radii:
+    for radius in np.atleast_1d(radii):
         losses = [step.loss_at(np.split(radius * d, ends)) - step.loss for d in (plain, adaptive)]
         rows.append(
             {"radius": float(radius), "sharpness": losses[0], "adaptive_sharpness": losses[1]}
         )
-    return frame(rows, ["radius", "sharpness", "adaptive_sharpness"])
+    return pd.DataFrame(rows)
 
 
 def _unit(direction, measured):

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerwise.diagnostics.frames import frame, ratio
+from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
 
+@quantity("loss", "gradient_distance", "effective_smoothness", by=("multiple",))
 def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
     """Follows the loss and its gradient along the step, on the same batch and with the same masks.
 
@@ -37,7 +38,7 @@ def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.D
     """
     length = float(np.linalg.norm(np.concatenate(step.displacement)))
     start, rows = np.concatenate(step.gradient), []
-    for multiple in multiples:
+    for multiple in np.atleast_1d(multiples):
         loss, gradients = step.gradient_at([multiple * u for u in step.displacement])
         distance = float(np.linalg.norm(np.concatenate(gradients) - start))
         rows.append(
@@ -48,4 +49,4 @@ def smoothness(step: Step, multiples: Sequence[float] = (0.5, 1.0, 2.0)) -> pd.D
                 "effective_smoothness": ratio(distance, abs(multiple) * length),
             }
         )
-    return frame(rows, ["multiple", "loss", "gradient_distance", "effective_smoothness"])
+    return pd.DataFrame(rows)

@@ -1,15 +1,15 @@
 """What one training step does: the weights, how far each block would move, and the loss as a function of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from layerwise.backends import backend, double, internals
+from layerwise.backends import backend
 from layerwise.blocks import Block, partition
-from layerwise.diagnostics import checks
-from layerwise.diagnostics.displacement import clocks_of, displacement
+from layerwise.diagnostics import batches, checks
+from layerwise.diagnostics.displacement import displacement_in
 from layerwise.diagnostics.movers import Layout, Mover, Passes
 from layerwise.diagnostics.objective import Moment, Objective
 from layerwise.steps import Update
@@ -21,8 +21,8 @@ class Step:
     All numbers are float64, whatever the model's precision. Dropout masks are those of the seeds' present state and stay
     the same, batch normalization takes the statistics of the batch; weights, optimizer, seeds and metrics are afterwards
     bit for bit as before. A Step keeps what it found: training may go on, and the Step is still that of its moment. It
-    holds the weights, the displacement and the gradient (three copies of the weights in float64); while it is made, a copy
-    of the optimizer's state as well.
+    holds the weights, the displacement and the gradient, three copies of the weights in float64; while it is made, a copy
+    of the optimizer's state as well, and while a loss is computed one or two more of the weights.
 
     A block's vector is a flat array: the block's `variables`, one after another. In a `fit` under a schedule the optimizer
     sees each block's own step count and rate, and under greedy the loss is the stage's own, whose auxiliary head moves as a
@@ -35,6 +35,10 @@ class Step:
         sample_weight: Its weights.
         blocks: What `layerwise.partition(by=...)` takes.
         update: An `Update` that says which blocks move and which losses they descend; None: all blocks, the model's own.
+        chunk_size: The most examples that go through the model at once, for batches whose activations would not fit into
+            memory; None: the whole batch. The loss is then the mean over the chunks, which is the batch's own where the
+            loss is a mean over examples; each chunk has dropout masks of its own. Refused where examples depend on one
+            another: batch normalization, and losses that are no plain mean.
 
     Attributes:
         model: The model.
@@ -78,43 +82,44 @@ class Step:
         sample_weight: Any = None,
         blocks: Any = "auto",
         update: Update | None = None,
+        chunk_size: int | None = None,
     ):
         checks.check_model(model)
         session = checks.session_of(model)
         found, update, heads = _resolved(model, blocks, update, session)
         self.model, self.update, self.blocks = model, update, _movers(found, update, heads)
         self.names = [block.name for block in self.blocks]
-        self._data = checks.batch(model, x, y, sample_weight)
-        if not double.loss_is_built(model):
-            internals.symbolic_build(model, self._data)
+        self._data = batches.batch(model, x, y, sample_weight)
         moving = [v for block in self.blocks for v in block.variables]
         objective = Objective.of(model, found, heads, update, moving)
-        self._moment = Moment(objective, self._data)
+        if chunk_size is not None:
+            batches.check_chunks(model, chunk_size, self._data)
+        self._moment = Moment(objective, self._data, chunk_size)
         self._layout = Layout(self.blocks)
         self.weights = self._layout.vectors([backend.to_numpy(v) for v in moving])
-        self._zero = [np.zeros_like(w) for w in self.weights]
         self.passes = Passes()
         self._changes: dict[tuple, float] = {}
-        self._products: dict[int, list[np.ndarray]] = {}
-        self.loss, gradients = self._backward(self._zero)
+        self._curvature: np.ndarray | None = None
+        self.loss, gradients = self._backward()
         rule = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self.learning_rate = float(keras.ops.convert_to_numpy(rule.learning_rate))
         self.weight_decay = float(rule.weight_decay or 0.0)
         self.gradient = self._layout.vectors(gradients)
         self.displacement = self._layout.vectors(
-            self._displacement(gradients, moving, session, heads)
+            displacement_in(session, model, moving, gradients, heads, update)
         )
 
     # --- the loss and its derivatives
 
-    def change(self, blocks: Iterable[int | str], multiple: float = 1.0) -> float:
+    def change(self, blocks: int | str | Iterable[int | str], multiple: float = 1.0) -> float:
         """The change of the loss when only some blocks move, by a multiple of their displacement. One forward pass.
 
         Args:
-            blocks: Names, or positions in `step.blocks`.
+            blocks: Names, or positions in `step.blocks`; or a single one.
             multiple: 1.0 is the step itself. What was computed once is remembered.
         """
-        moved = tuple(sorted({self.index(block) for block in blocks}))
+        named = [blocks] if isinstance(blocks, (str, int)) else blocks
+        moved = tuple(sorted({self.index(block) for block in named}))
         key = moved, float(multiple)
         if key not in self._changes:
             vectors = [
@@ -144,19 +149,20 @@ class Step:
         """The Hessian at the weights times a vector, given and returned as one array a block (None: zeros)."""
         self.passes.hessian_vector += 1
         along = self._layout.arrays(self._filled(vectors))
-        return self._layout.vectors(self._moment.hessian_vector(self._moved(self._zero), along))
+        return self._layout.vectors(self._moment.hessian_vector(self._moved(), along))
 
     def curvature_of_moves(self) -> np.ndarray:
         """The matrix of `u_i' H u_j`, u_i the displacement of block i. One Hessian-vector product a block."""
-        n = len(self.blocks)
-        matrix = np.zeros((n, n))
-        for j, u in enumerate(self.displacement):
-            if j not in self._products:
-                self._products[j] = self.hessian_vector([u if k == j else None for k in range(n)])
-            matrix[:, j] = [
-                float(v @ p) for v, p in zip(self.displacement, self._products[j], strict=True)
-            ]
-        return (matrix + matrix.T) / 2
+        if self._curvature is None:
+            n = len(self.blocks)
+            matrix = np.zeros((n, n))
+            for j, u in enumerate(self.displacement):
+                products = self.hessian_vector([u if k == j else None for k in range(n)])
+                matrix[:, j] = [
+                    float(v @ p) for v, p in zip(self.displacement, products, strict=True)
+                ]
+            self._curvature = (matrix + matrix.T) / 2
+        return self._curvature
 
     def index(self, block: int | str) -> int:
         """The position of a moving block, given by name or position.
@@ -169,50 +175,33 @@ class Step:
     @property
     def examples(self) -> int:
         """The number of examples in the batch."""
-        return len(next(a for a in keras.tree.flatten(self._data) if a is not None))
+        return batches.size_of(self._data)
 
     @property
     def is_random(self) -> bool:
         """Whether the loss depends on dropout masks or the like."""
         return self._moment.objective.is_random
 
-    def parts(self, count: int) -> list[list[np.ndarray]]:
-        """The gradients of `count` parts of the batch, each a list with one array a block. One backward pass in all."""
-        found = []
-        for data in checks.split(self._data, count):
-            found.append(self._layout.vectors(self._backward(self._zero, data)[1]))
-        return found
+    def parts(self, count: int) -> Iterator[list[np.ndarray]]:
+        """The gradient of each of `count` parts of the batch, one array a block. Each counts as a backward pass."""
+        for data in batches.split(self._data, count):
+            yield self._layout.vectors(self._backward(data=data)[1])
 
     # --- inside
 
-    def _backward(self, vectors, data=None, masks=0):
+    def _backward(self, vectors=None, data=None, masks=0):
         self.passes.backward += 1
         return self._moment.gradient(self._moved(vectors), data, masks)
 
-    def _displacement(self, gradients, moving, session, heads):
-        optimizer = self.model.optimizer
-        if not optimizer.built:
-            with backend.scope(self.model):
-                optimizer.build(self.model.trainable_variables)
-        if session is None or session.block_model.optimizer is None:
-            return displacement(optimizer, moving, gradients)
-        known = session.block_model.optimizer
-        return displacement(
-            optimizer,
-            moving,
-            gradients,
-            clocks=clocks_of(session),
-            released=frozenset(known.slots.released),
-            heads=[(heads[k].trainable_variables, k in self.update.heads) for k in heads],
-            head_state=[backend.to_numpy(v) for v in known.head_variables()],
-        )
-
-    def _moved(self, vectors):
-        pairs = zip(self.weights, self._filled(vectors), strict=True)
-        return self._layout.arrays([w + v for w, v in pairs])
+    def _moved(self, vectors=None):
+        if vectors is None:
+            return self._layout.arrays(self.weights)
+        pairs = zip(self.weights, checks.vectors(vectors, self.weights), strict=True)
+        return self._layout.arrays([w if v is None else w + v for w, v in pairs])
 
     def _filled(self, vectors):
-        return [z if v is None else np.asarray(v) for z, v in zip(self._zero, vectors, strict=True)]
+        pairs = zip(self.weights, checks.vectors(vectors, self.weights), strict=True)
+        return [np.zeros_like(w) if v is None else v for w, v in pairs]
 
 
 def _resolved(model, blocks, update, session):

@@ -127,6 +127,35 @@ def dense():
     return compiled(mlp()), *vectors(16)
 
 
+def small_convolution():
+    """Return a net small enough for its whole Hessian, with convolution, batch normalization and dropout."""
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 1)),
+            layers.Conv2D(2, 3, name="conv"),
+            layers.BatchNormalization(),
+            layers.Activation("tanh"),
+            layers.Dropout(0.3, seed=1),
+            layers.Flatten(),
+            layers.Dense(CLASSES, name="end"),
+        ]
+    )
+    x, y = images(9)
+    return compiled(model), x[:, :5, :5], y
+
+
+def small_attention():
+    """Return a net small enough for its whole Hessian, with attention, layer normalization and dropout."""
+    tokens = keras.Input((4,), dtype="int32")
+    value = layers.Embedding(5, 4, name="embed")(tokens)
+    value = layers.Add()([value, layers.MultiHeadAttention(2, 2, name="attention")(value, value)])
+    value = layers.Dropout(0.3, seed=1)(layers.LayerNormalization()(value))
+    value = layers.GlobalAveragePooling1D()(layers.Dense(3, "gelu", name="hidden")(value))
+    model = keras.Model(tokens, layers.Dense(CLASSES, name="end")(value))
+    rng = np.random.default_rng(0)
+    return compiled(model), rng.integers(0, 5, (6, 4)), rng.integers(0, CLASSES, 6)
+
+
 ALL = [dense, images_8, words, nested, recurrent, mixed, subclassed, two_outputs]
 
 

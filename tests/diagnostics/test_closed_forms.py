@@ -239,3 +239,51 @@ def test_steepest_of_the_two_weights_is_the_best_on_the_circle():
     straight = -radius * g / np.linalg.norm(g)
     along = ((1 + straight[0]) * (2 + straight[1]) - 3) ** 2
     assert row["gain"] == pytest.approx((best.fun - 1) / (along - 1), rel=1e-6)
+
+
+def test_every_quantity_of_the_two_weights_is_its_polynomial():
+    # L(w, v) = (w v - 3)^2 at (1, 2), with gradient g, displacement u = -g / 8 and Hessian H.
+    step, u, g = diagnostics.example(), np.array([0.5, 0.25]), np.array([-4.0, -2.0])
+    h = np.array([[8.0, 2.0], [2.0, 2.0]])
+
+    def loss(a, b):
+        return ((1 + a) * (2 + b) - 3) ** 2
+
+    def gradient(a, b):
+        return 2 * ((1 + a) * (2 + b) - 3) * np.array([2 + b, 1 + a])
+
+    found = {
+        name: quantity(step) for name, quantity in diagnostics.QUANTITIES.items()
+        if name not in ("reversals", "steepest", "gradient_noise")
+    }  # fmt: skip
+    joint, alone = loss(*u) - 1, [loss(u[0], 0) - 1, loss(0, u[1]) - 1]
+    close(found["interaction"][["joint", "sum_of_parts"]].iloc[0], [joint, sum(alone)])
+    close(found["parts"]["change"], alone)
+    close(found["parts"]["predicted"], g * u)
+    close(found["pairs"].iloc[0][["interaction", "curvature"]].astype(float),
+          [joint - sum(alone), u[0] * h[0, 1] * u[1]])  # fmt: skip
+    close(found["best_multiple"].iloc[0], [
+        -(g @ u) / (u @ h @ u), g @ u, u**2 @ np.diag(h), 2 * u[0] * h[0, 1] * u[1],
+    ])  # fmt: skip
+    stale = gradient(u[0], 0)[1]
+    close(found["gauss_seidel"]["relative_change"], [0, abs(stale - g[1]) / abs(g[1])])
+    # The integral of a polynomial of degree three, by Gauss' rule on two points.
+    places = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)
+    parts = np.mean([gradient(*(s * u)) * u for s in places], axis=0)
+    close(found["allocation"]["allocation"], parts)
+    rows = found["linearization"].set_index(["block", "multiple"])["actual"]
+    for t in (0.5, 1.0, 2.0):
+        close(rows["all", t], loss(*(t * u)) - 1)
+        close(rows["w", t], loss(t * u[0], 0) - 1)
+    close(found["compounding"]["compounded"], [0.5, 0.125, 1.5 * 1.125 - 1])
+    close(found["curvature"]["largest_eigenvalue"], [8, 2, 5 + np.sqrt(13)])
+    r = found["sharpness"]["radius"][0]
+    close(found["sharpness"]["sharpness"], loss(*(r * g / np.linalg.norm(g))) - 1)
+    scaled = np.array([1.0, 4.0]) * g / np.linalg.norm([1.0 * -4.0, 2.0 * -2.0])
+    close(found["sharpness"]["adaptive_sharpness"], loss(*(r * scaled)) - 1)
+    for _, row in found["smoothness"].iterrows():
+        away = row["multiple"] * u
+        close(row["loss"], loss(*away))
+        close(row["gradient_distance"], np.linalg.norm(gradient(*away) - g))
+    for a in (0.0, 0.5, 1.0, 1.5):
+        close(found["plane"][f"{a:g}, 0.5"], loss(a * u[0], 0.5 * u[1]))

@@ -1,16 +1,23 @@
 """Figures are functions of a Probe's frame."""
 
+import functools
+
+import numpy as np
 import pytest
 
 import layerwise
-from layerwise.diagnostics import example, figures
+from layerwise.diagnostics import example, figures, plane
 from tests.helpers import compiled, mlp, vectors
 
 
 @pytest.fixture(scope="module")
 def frame():
     x, y = vectors(16)
-    probe = layerwise.Probe(("pairs", "parts", "linearization"), every=1, data=(x, y))
+    probe = layerwise.Probe(
+        ("pairs", "parts", "linearization", functools.partial(plane, blocks=(0, 2))),
+        every=1,
+        data=(x, y),
+    )
     compiled(mlp(3)).fit(x, y, batch_size=8, callbacks=[probe], verbose=0)
     return probe.frame
 
@@ -37,16 +44,21 @@ def test_the_fan_shows_actual_and_predicted(frame):
     assert len(lines) == 2 * len(set(frame.query("quantity == 'linearization'")["block"]))
 
 
-def test_the_plane_has_the_step_at_one_and_one():
-    step = example()
-    rows = figures.plane(step, ["w", "v"], reach=2.0, resolution=7)
-    at = rows[(rows["first"] == 1) & (rows["second"] == 1)]["loss"].item()
-    assert at == step.loss + step.change([0, 1])
-    figure = figures.loss_plane(rows, step.names)
-    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == [
-        "both at once",
-        "one after the other",
-    ]
+def test_the_plane_has_the_step_at_one_and_one(frame):
+    found = plane(example(), ["w", "v"]).iloc[0]
+    assert found["1, 1"] == pytest.approx((1.5 * 2.25 - 3) ** 2, rel=1e-12)
+    assert found["0.5, 1.5"] == pytest.approx((1.25 * 2.375 - 3) ** 2, rel=1e-12)
+    assert found["fresh"] == pytest.approx(0, abs=1e-12)
+    rows = frame.query("quantity == 'plane' and step == 2")
+    whole = rows.query("measure == '1, 1'")["value"].item()
+    fresh = rows.query("measure == 'fresh'")["value"].item()
+    axis = figures.loss_plane(frame).axes[0]
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names == ["both at once", "in turn, old gradient", "in turn, fresh gradient"]
+    assert [tuple(line.get_xydata()[-1]) for line in axis.lines] == [(1, 1), (1, 1), (1, fresh)]
+    assert np.isfinite(whole) and rows["passes"].iloc[0] == 4 * 4 + 1
+    one = figures.loss_plane(frame, step=1, paths={"mine": [(0, 0), (0.5, 0.5)]})
+    assert len(one.axes[0].lines) == 1
 
 
 def test_what_is_not_in_the_frame_is_said(frame):

@@ -40,6 +40,7 @@ USED = {
         "_get_jax_state",
         "jax_state_sync",
     ),
+    "keras.src.backend.jax.nn": ("_apply_masks", "dot_product_attention"),
     "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer": ("check_finite",),
 }
 

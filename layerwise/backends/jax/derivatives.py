@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from keras.src.backend.jax import nn
 from keras.src.backend.jax.random import jax_draw_seed
 
 from layerwise.backends.double import Exact
@@ -57,8 +58,18 @@ def traced_look(model, forward, groups):
 
 # --- in double precision
 
+
+def _attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False, **ignored):
+    """Attention by its formula. Keras' own, like JAX's, takes the softmax in float32."""
+    logits = jnp.einsum("BTNH,BSNH->BNTS", query, key)
+    logits *= query.shape[-1] ** -0.5 if scale is None else scale
+    logits = logits if bias is None else logits + bias
+    probabilities = jax.nn.softmax(nn._apply_masks(logits, mask, is_causal), axis=-1)
+    return jnp.einsum("BNTS,BSNH->BTNH", probabilities, value)
+
+
 # Functions of Keras that are others in double precision: (namespace, name, function).
-REPLACED: list = []
+REPLACED: list = [(vars(nn), "dot_product_attention", _attention)]
 
 
 def double_context():

@@ -39,7 +39,7 @@ USED = {
         "_autoconvert_optionals",
         "distribute_strategy",
     ),
-    "keras.src.backend.tensorflow.nn": ("_compute_moments",),
+    "keras.src.backend.tensorflow.nn": ("_apply_masks", "_compute_moments"),
     "keras.src.backend.tensorflow.trainer.TFEpochIterator": ("_get_iterator",),
 }
 

@@ -1,11 +1,12 @@
 """Derivatives of a loss on TensorFlow, for what looks at a batch without changing anything."""
 
 import contextlib
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.tensorflow import nn
+from keras.src.backend.tensorflow import core, nn
 
 from layerwise.backends.double import Exact
 
@@ -75,8 +76,42 @@ def _moments(x, axes, keepdims):
     return mean if keepdims else tf.squeeze(mean, axes), variance
 
 
+def _cast(x, dtype):
+    """Keras' cast, but for Python numbers, which TensorFlow's takes to float32 on the way."""
+    return tf.constant(x, dtype) if isinstance(x, float) else _stock_cast(x, dtype)
+
+
+def _attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False, **ignored):
+    """Attention by its formula. Keras' own rounds the scale to float32."""
+    logits = tf.einsum("BTNH,BSNH->BNTS", query, key)
+    logits *= tf.constant(query.shape[-1] ** -0.5 if scale is None else scale, logits.dtype)
+    logits = logits if bias is None else logits + tf.cast(bias, logits.dtype)
+    probabilities = tf.nn.softmax(nn._apply_masks(logits, mask, is_causal), axis=-1)
+    return tf.einsum("BNTS,BSNH->BTNH", probabilities, value)
+
+
+def _gelu(x, approximate=True):
+    """The Gaussian error linear unit by its formula. TensorFlow's own rounds the constants to float32."""
+    if approximate:
+        return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2)))
+
+
+def _leaky_relu(x, negative_slope=0.2):
+    """The leaky rectifier. TensorFlow's own rounds the slope to float32."""
+    return tf.where(x > 0, x, negative_slope * x)
+
+
+_stock_cast = core.cast
+
 # Functions of Keras that are others in double precision: (namespace, name, function).
-REPLACED: list = [(vars(nn), "_compute_moments", _moments)]
+REPLACED: list = [
+    (vars(nn), "_compute_moments", _moments),
+    (vars(nn), "dot_product_attention", _attention),
+    (vars(nn), "gelu", _gelu),
+    (vars(nn), "leaky_relu", _leaky_relu),
+    (vars(core), "cast", _cast),
+]
 
 
 def double_context():
@@ -130,14 +165,25 @@ def _dense(gradients):
 
 
 def _on_arrays(function, eager):
-    if not eager:
-        function = tf.function(function, reduce_retracing=True, autograph=False)
+    programs = {}
+
+    def program(tensors):
+        """One for all batch sizes. TensorFlow would let go of the ranks, too, when these change once."""
+        if eager:
+            return function
+        key = tuple(
+            getattr(t, "shape", tf.TensorShape(None)).rank for t in tf.nest.flatten(tensors)
+        )
+        if key not in programs:
+            programs[key] = tf.function(function, reduce_retracing=True, autograph=False)
+        return programs[key]
 
     def call(*arguments):
         tensors = tf.nest.map_structure(
             lambda a: tf.convert_to_tensor(a) if isinstance(a, np.ndarray) else a, arguments
         )
-        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), function(*tensors))
+        found = program(tensors)(*tensors)
+        return tf.nest.map_structure(lambda t: None if t is None else t.numpy(), found)
 
     return call
 
