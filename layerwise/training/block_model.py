@@ -127,12 +127,16 @@ class BlockModel:
     # --- steps
 
     def spec(self, updates: tuple[Update, ...], shows: bool, rated: bool) -> StepSpec:
-        """The step of some Updates that share a program, as a backend is told of it."""
+        """The step of some Updates that share a program, as a backend is told of it; of none: the model's own."""
+        if not updates:
+            return self._stock_spec()
         key = updates, shows, rated
         first = updates[0]
+        blocks = sorted({k for update in updates for k in update.blocks or ()})
         return StepSpec(
             model=self.model,
             forward=forward_pass(self.model, self.blocks, self.heads, first),
+            begin=functools.partial(self.optimizer.begin_step, blocks),
             moves=tuple(self._move(update, shows, rated) for update in updates),
             shows=shows,
             heads=tuple(v for k in first.heads for v in self.heads[k].variables),
@@ -141,6 +145,28 @@ class BlockModel:
             traced=functools.partial(self._count_trace, key),
             shared=self._shared,
             whole=not first.by_blocks,
+        )
+
+    def _stock_spec(self):
+        """The model's own train step, as one of an execution's."""
+        model = self.model
+        slots = tuple(internals.slots(model.optimizer))
+
+        def shape(variable):
+            return tuple(variable.shape)
+
+        return StepSpec(
+            model=model,
+            forward=None,
+            begin=lambda resets, rates: None,
+            moves=(Move(tuple(model.trainable_variables), slots, (), lambda gradients: None),),
+            shows=True,
+            heads=(),
+            slots=slots,
+            shape=shape,
+            traced=lambda: None,
+            shared=self._shared,
+            whole=False,
         )
 
     def _move(self, update, shows, rated):

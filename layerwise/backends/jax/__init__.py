@@ -9,6 +9,7 @@ from layerwise.backends.jax.derivatives import (
     reseed,
     tap,
 )
+from layerwise.backends.jax.execution import can_execute, execution, resident
 from layerwise.backends.jax.fit import (
     build,
     check,
@@ -48,10 +49,12 @@ __all__ = [
     "SHARES",
     "USED",
     "build",
+    "can_execute",
     "check",
     "double_context",
     "dropout",
     "exact_program",
+    "execution",
     "fill",
     "generator_state",
     "inference",
@@ -62,6 +65,7 @@ __all__ = [
     "release",
     "replicas",
     "reseed",
+    "resident",
     "scope",
     "set_generator_state",
     "settle",

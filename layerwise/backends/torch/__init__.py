@@ -9,6 +9,7 @@ from layerwise.backends.torch.derivatives import (
     reseed,
     tap,
 )
+from layerwise.backends.torch.execution import can_execute, execution, resident
 from layerwise.backends.torch.fit import (
     build,
     check,
@@ -42,10 +43,12 @@ __all__ = [
     "SHARES",
     "USED",
     "build",
+    "can_execute",
     "check",
     "double_context",
     "dropout",
     "exact_program",
+    "execution",
     "fill",
     "generator_state",
     "inference",
@@ -56,6 +59,7 @@ __all__ = [
     "release",
     "replicas",
     "reseed",
+    "resident",
     "scope",
     "set_generator_state",
     "settle",
