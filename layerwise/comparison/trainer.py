@@ -157,7 +157,7 @@ class Trainer:
     def _batches(self, seed, count):
         """What `fit` takes else: so many batches."""
         batches = itertools.islice(self.source.training(seed, self.grid.batch_size), count)
-        return map(self._weighted, batches), self._steps, []
+        return (self._weighted(batch) for batch in batches), self._steps, []
 
     def _weighted(self, batch):
         """A batch with the weights of its classes, which `fit` takes no notice of beside a generator."""
