@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import internals
+from layerwise.backends import backend, internals
 from layerwise.comparison import settings
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import Plan
@@ -65,7 +65,7 @@ class Trainer:
                 self.schedule, self._evaluator, seed, self.grid.batch_size, outcome
             )
             recorder.steps_per_epoch, recorder.steps = self._steps, plan.steps
-            keras.utils.set_random_seed(derive("training", seed))
+            backend.seed(derive("training", seed))
             more = [] if self.grid.callbacks is None else self.grid.callbacks()
             feed = self._epochs if self._stays and not _hear_batches(more) else self._batches
             batches, steps, holding = feed(seed, plan.steps)
@@ -139,20 +139,16 @@ class Trainer:
         self.schedule = self.grid.schedule(self.cell, setting)
 
     def _epochs(self, seed, count):
-        """What `fit` takes where the data lies on the device: the rows of each epoch, so many batches in all."""
+        """What `fit` takes where the data lies on the device, for so many batches."""
         steps = self._steps
         if self._resident is None:
             batch = self.source.batch(slice(None))
             self._resident = Resident(self._weighted(batch), steps)
 
-        def rows():
-            for at, epoch in enumerate(self.source.epochs(seed, self.grid.batch_size)):
-                left = count - at * steps
-                if left <= 0:
-                    return
-                yield (epoch[:left],)
-
-        return rows(), 1, [self._resident]
+        counts = range(count, 0, -steps)  # what is left at the beginning of each epoch
+        epochs = zip(self.source.epochs(seed, self.grid.batch_size), counts, strict=False)
+        self._resident.epochs = (rows[:left] for rows, left in epochs)
+        return self._resident.nothing, 1, [self._resident]
 
     def _batches(self, seed, count):
         """What `fit` takes else: so many batches."""
@@ -247,7 +243,7 @@ def with_class_weight(batch: tuple[Any, ...], weights: Mapping[int, float]) -> t
 
 def _initial_weights(grid, cell, setting, seed):
     """What the model is built with under a seed: the same for every schedule and optimizer."""
-    keras.utils.set_random_seed(derive("weights", seed))
+    backend.seed(derive("weights", seed))
     return grid.model(cell, setting).get_weights()
 
 

@@ -33,8 +33,7 @@ def train_function(model, batches):
         now = [state]  # as the last Update left it
         _attach(model, state)
         if batches.resident is not None:
-            (rows,) = next(iterator)
-            return epoch(now, batches.resident, np.asarray(rows)), now[0]
+            return epoch(now, batches.resident, next(batches.resident.epochs)), now[0]
         waiting = list(itertools.islice(iterator, model.steps_per_execution))
         if not waiting:
             raise StopIteration

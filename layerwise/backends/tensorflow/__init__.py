@@ -9,7 +9,7 @@ from layerwise.backends.tensorflow.derivatives import (
     reseed,
     tap,
 )
-from layerwise.backends.tensorflow.execution import can_execute, execution, resident
+from layerwise.backends.tensorflow.execution import can_execute, execution, nothing, resident
 from layerwise.backends.tensorflow.fit import (
     build,
     check,
@@ -29,6 +29,7 @@ from layerwise.backends.tensorflow.memory import (
     release,
     replicas,
     scope,
+    seed,
     set_generator_state,
     to_numpy,
 )
@@ -61,12 +62,14 @@ __all__ = [
     "look_flops",
     "look_program",
     "nbytes",
+    "nothing",
     "program",
     "release",
     "replicas",
     "reseed",
     "resident",
     "scope",
+    "seed",
     "set_generator_state",
     "settle",
     "step_flops",

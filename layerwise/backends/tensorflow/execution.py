@@ -51,6 +51,12 @@ def resident(arrays):
     return keras.tree.map_structure(tf.convert_to_tensor, arrays)
 
 
+def nothing():
+    """Batches without end that nobody reads, for a `fit` whose data is resident."""
+    # Of no function: when one is thrown away, TensorFlow forgets how it runs all others (0.1 to 0.5 s a program).
+    return tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
+
+
 def rows_of(arrays, rows):
     """Some rows of arrays."""
     return keras.tree.map_structure(lambda array: tf.gather(array, rows), arrays)

@@ -33,8 +33,7 @@ def train_function(model, batches):
 
     def train_function(iterator):
         if batches.resident is not None:
-            (rows,) = next(iterator)
-            return epoch(batches.resident, rows.numpy())
+            return epoch(batches.resident, next(batches.resident.epochs))
         logs, left = None, model.steps_per_execution
         while left:
             try:

@@ -5,6 +5,8 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from layerwise.backends import internals
+
 
 def scope(model):
     """The context in which variables for a model are created."""
@@ -44,6 +46,12 @@ def to_numpy(variable):
 def replicas(model):
     """The number of devices that share a batch."""
     return model.distribute_strategy.num_replicas_in_sync
+
+
+def seed(number):
+    """Seeds all random generators."""
+    # Not TensorFlow's own, from which no layer draws: that would make it forget how it runs programs (0.1 to 0.5 s each).
+    internals.seed(number)
 
 
 def generator_state():

@@ -9,7 +9,7 @@ from layerwise.backends.torch.derivatives import (
     reseed,
     tap,
 )
-from layerwise.backends.torch.execution import can_execute, execution, resident
+from layerwise.backends.torch.execution import can_execute, execution, nothing, resident
 from layerwise.backends.torch.fit import (
     build,
     check,
@@ -29,6 +29,7 @@ from layerwise.backends.torch.memory import (
     release,
     replicas,
     scope,
+    seed,
     set_generator_state,
     to_numpy,
 )
@@ -55,12 +56,14 @@ __all__ = [
     "look_flops",
     "look_program",
     "nbytes",
+    "nothing",
     "program",
     "release",
     "replicas",
     "reseed",
     "resident",
     "scope",
+    "seed",
     "set_generator_state",
     "settle",
     "step_flops",

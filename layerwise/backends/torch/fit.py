@@ -28,9 +28,9 @@ def train_function(model, batches):
     executions, memory = batches.executions, (fill, release)
 
     def train_function(data):
-        (batch,) = data
         if batches.resident is not None:
-            return epoch(batches.resident, batch[0].cpu().numpy())
+            return epoch(batches.resident, next(batches.resident.epochs))
+        (batch,) = data
         return one_batch(batch)
 
     def one_batch(batch):
