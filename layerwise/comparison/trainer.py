@@ -129,7 +129,7 @@ class Trainer:
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
-        self._evaluator = evaluator_for(self.source, self._task)
+        self._evaluator = evaluator_for(self.source, self._task, self.model)
         self._resident, self._stays = None, False
         if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
             self._stays = self.source.nbytes <= RESIDENT_BYTES
