@@ -69,7 +69,9 @@ def of_network(
         batch_size=batch_size,
         budget="epochs",
     )
-    trainers = {name: Trainer(grid, Cell("data", "model", "none", "Adam", name)) for name in SCHEDULES}
+    trainers = {
+        name: Trainer(grid, Cell("data", "model", "none", "Adam", name)) for name in SCHEDULES
+    }
     steps = data.source.steps(batch_size)
     ways = {name: functools.partial(_run, trainer, steps) for name, trainer in trainers.items()}
     firsts = {name: way() for name, way in ways.items()}
@@ -91,7 +93,12 @@ def of_network(
         )
     blocks = np.array(seconds["block-coordinate"]) / np.array(seconds["simultaneous"])
     rows.append(
-        {"schedule": "block-coordinate", "quantity": "over simultaneous", **summary(blocks), "unit": "ratio"}
+        {
+            "schedule": "block-coordinate",
+            "quantity": "over simultaneous",
+            **summary(blocks),
+            "unit": "ratio",
+        }
     )
     flops = _flops(trainers["block-coordinate"].schedule, data, batch_size)
     rows.append(
@@ -107,7 +114,12 @@ def of_network(
         }
         whole = first["compile"] + again["wall"]
         rows += [
-            {"schedule": name, "quantity": f"share of {part}", "value": value / whole, "unit": "share"}
+            {
+                "schedule": name,
+                "quantity": f"share of {part}",
+                "value": value / whole,
+                "unit": "share",
+            }
             for part, value in parts.items()
         ]
     return rows
@@ -173,7 +185,9 @@ def _tensorflow(model, x, y, rows):
     def epoch():
         def body(i, total):
             with tf.GradientTape() as tape:
-                loss = model.loss(tf.gather(y, rows[i]), model(tf.gather(x, rows[i]), training=True))
+                loss = model.loss(
+                    tf.gather(y, rows[i]), model(tf.gather(x, rows[i]), training=True)
+                )
             gradients = tape.gradient(loss, model.trainable_variables)
             model.optimizer.apply(gradients, model.trainable_variables)
             return i + 1, total + loss
@@ -259,7 +273,9 @@ def figure(table: pd.DataFrame) -> "Figure":
             ax.axvline(1, **figures.LIMIT)
             ax.set(title=f"{backend}: {network}", xscale="log")
     figures.label_edges(axes, "seconds of an Update / hand-written step", "")
-    drawn.suptitle("A run of the grid, and stock fit, over a whole epoch in one hand-written loop (median, quartiles)")
+    drawn.suptitle(
+        "A run of the grid, and stock fit, over a whole epoch in one hand-written loop (median, quartiles)"
+    )
     return drawn
 
 

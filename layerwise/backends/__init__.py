@@ -1,10 +1,10 @@
 """The one place that knows which backend Keras runs on.
 
 Each of `tensorflow`, `jax` and `torch` has the same rooms with the same functions in the same order: `step` (the step of a
-`StepSpec`), `execution` (several batches in one program), `fit` (what stands in for the functions of a running `fit`), `memory` (variables), `flops` (counted
-operations) and `derivatives` (gradients for what looks, and in double precision for diagnostics). What is private in
-Keras and shared by all of them is in `internals`, `double` and `twin`; nothing outside this package uses a private Keras
-name.
+`StepSpec`), `execution` (several batches in one program), `fit` (what stands in for the functions of a running `fit`),
+`memory` (variables), `flops` (counted operations) and `derivatives` (gradients for what looks, and in double precision for
+diagnostics). What is private in Keras and shared by all of them is in `internals`, `double` and `twin`; nothing outside
+this package uses a private Keras name.
 """
 
 import importlib

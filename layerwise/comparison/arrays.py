@@ -106,8 +106,9 @@ class Arrays:
         return self.sizes["train"] // batch_size
 
     def epochs(self, seed: int, batch_size: int) -> Iterator[np.ndarray]:
-        """The rows of each epoch's batches, `(batches, batch_size)`, without end: each epoch's order depends on the seed and
-        the epoch alone.
+        """The rows of each epoch's batches, `(batches, batch_size)`, without end.
+
+        An epoch's order depends on the seed and the epoch alone.
         """
         rows, shape = self.splits(seed)["train"], (self.steps(batch_size), batch_size)
         for epoch in itertools.count():

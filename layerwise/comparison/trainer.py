@@ -22,7 +22,6 @@ from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
 from layerwise.training.resident import Resident
 
-
 # Of data that is kept on the device; what is larger comes from the host batch by batch.
 RESIDENT_BYTES = 2**30
 
@@ -144,7 +143,6 @@ class Trainer:
         if self._resident is None:
             batch = self.source.batch(slice(None))
             self._resident = Resident(self._weighted(batch), steps)
-
         counts = range(count, 0, -steps)  # what is left at the beginning of each epoch
         epochs = zip(self.source.epochs(seed, self.grid.batch_size), counts, strict=False)
         self._resident.epochs = (rows[:left] for rows, left in epochs)

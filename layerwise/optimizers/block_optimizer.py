@@ -165,7 +165,7 @@ class BlockOptimizer:
             if rates is not None:
                 group.rate.assign(rates[k])
             if resets is not None:
-                initial = self.slots.initial(k) + [(group.count, 0)]
+                initial = [*self.slots.initial(k), (group.count, 0)]
                 initial += [] if group.product is None else [(group.product, 1)]
             for variable, number in initial:
                 new = keras.ops.cast(number, variable.dtype)

@@ -211,9 +211,7 @@ class Batches:
         self.state.prepare(update, starts, together, Memory(*memory))
         if self._rated:
             factors = self._schedule.factors(position.epoch, position.step)
-            self._block_model.optimizer.set_factors(
-                {k: factors.get(k, 1.0) for k in update.blocks}
-            )
+            self._block_model.optimizer.set_factors({k: factors.get(k, 1.0) for k in update.blocks})
         key, index = step_key(self._schedule, update, shows), together.index(update)
         logs, seconds = programs.run(key, programs.get(key), lambda program: run(program, index))
         self._progress.add_compiling(seconds)

@@ -183,4 +183,3 @@ def turns_of(
 def nothing(turns: Turns) -> Turns:
     """The same for no batch at all: it compiles the program and changes nothing."""
     return turns._replace(batches=np.array(0, "int32"))
-

@@ -64,9 +64,9 @@ class Foresight:
     def _coming(self, across: bool = False) -> Iterator[tuple[Update, ...]]:
         if self._schedule.can_look or self.left is None:
             return
-        position, left = self._progress.position, self.left
+        position, left, steps = self._progress.position, self.left, self._steps or 1
         for ahead in range(LOOK_AHEAD if across else min(left, LOOK_AHEAD)):
-            epoch = position.epoch + (0 if ahead < left else 1 + (ahead - left) // self._steps)
+            epoch = position.epoch + (0 if ahead < left else 1 + (ahead - left) // steps)
             if across and position.total is not None and epoch >= position.total:
                 return
             try:

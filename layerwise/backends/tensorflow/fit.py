@@ -84,7 +84,11 @@ def train_function(model, batches):
         plans = executions.ahead(len(rows))
         if plans:
             return executions.carry_out(
-                plans, resident.steps, lambda program, turns: program(turns, resident.arrays), memory, rows
+                plans,
+                resident.steps,
+                lambda program, turns: program(turns, resident.arrays),
+                memory,
+                rows,
             )
         data = rows_of(resident.arrays, rows[0]), None
         plan = batches.plan()

@@ -24,7 +24,6 @@ def build(model):
 
 def train_function(model, batches):
     """What stands in for `model.train_function`: takes each batch its way through `batches`."""
-
     executions, memory = batches.executions, (fill, release)
 
     def train_function(data):
