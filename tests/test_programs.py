@@ -99,7 +99,7 @@ def test_whole_epochs_of_resident_data_are_those_batches(case):
     put_back(run.model, run.start)
     run.schedule.restart()
     history = run.model.fit(
-        resident.nothing,
+        resident.feed(run.model),
         steps_per_epoch=1,
         epochs=case.epochs,
         shuffle=False,
@@ -116,7 +116,7 @@ def test_an_epoch_of_resident_data_may_be_cut_short():
     schedule = layerwise.BlockCoordinate(every=2)
     model = pooled(mlp, adamw)
     model.fit(
-        resident.nothing,
+        resident.feed(model),
         steps_per_epoch=1,
         epochs=2,
         shuffle=False,

@@ -5,25 +5,18 @@ The range of Keras that is supported is the one in `setup.cfg`; `check()` names 
 
 import importlib
 import itertools
-import random
 import sys
 import types
 
 import keras
-import numpy as np
 from keras.src import backend
-from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
 from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.utils import io_utils, rng_utils
+from keras.src.utils import io_utils
 
 _USED = {
     "keras.src.backend": ("get_keras_mask", "set_keras_mask"),
     "keras.src.saving.keras_saveable": ("KerasSaveable",),
     "keras.src.utils.io_utils": ("print_msg",),
-    "keras.src.utils.rng_utils": ("GLOBAL_RANDOM_SEED",),
-    "keras.src.random.seed_generator": ("GLOBAL_SEED_GENERATOR",),
-    "keras.src.backend.common.global_state": ("set_global_attribute",),
     "keras.src.models.functional.Functional": ("_standardize_inputs",),
     "keras.src.ops.node.KerasHistory": ("operation", "node_index"),
     "keras.src.ops.node.Node": ("input_tensors",),
@@ -153,17 +146,6 @@ def detach(model, name="_layerwise"):
     """The model saves and loads nothing but its own."""
     if name in vars(model):
         delattr(model, name)
-
-
-# --- random numbers
-
-
-def seed(number):
-    """Seeds Python's, NumPy's and Keras' generators."""
-    global_state.set_global_attribute(rng_utils.GLOBAL_RANDOM_SEED, number)
-    global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
-    random.seed(number)
-    np.random.seed(number)
 
 
 # --- tensors

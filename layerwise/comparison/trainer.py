@@ -132,9 +132,6 @@ class Trainer:
         self._resident, self._stays = None, False
         if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
             self._stays = self.source.nbytes <= RESIDENT_BYTES
-            # Else `fit` would do it, from what it takes for a batch.
-            x, y, weight = self.source.first(self.grid.batch_size)
-            internals.symbolic_build(self.model, (x, y) if weight is None else (x, y, weight))
         self.schedule = self.grid.schedule(self.cell, setting)
 
     def _epochs(self, seed, count):
@@ -146,7 +143,7 @@ class Trainer:
         counts = range(count, 0, -steps)  # what is left at the beginning of each epoch
         epochs = zip(self.source.epochs(seed, self.grid.batch_size), counts, strict=False)
         self._resident.epochs = (rows[:left] for rows, left in epochs)
-        return self._resident.nothing, 1, [self._resident]
+        return self._resident.feed(self.model), 1, [self._resident]
 
     def _batches(self, seed, count):
         """What `fit` takes else: so many batches."""

@@ -129,14 +129,14 @@ class BlockModel:
     def spec(self, updates: tuple[Update, ...], shows: bool, rated: bool) -> StepSpec:
         """The step of some Updates that share a program, as a backend is told of it; of none: the model's own."""
         if not updates:
-            return self._stock_spec()
+            return _stock_spec(self.model)
         key = updates, shows, rated
         first = updates[0]
-        blocks = sorted({k for update in updates for k in update.blocks or ()})
+        blocks = {k for update in updates for k in update.blocks or ()}
         return StepSpec(
             model=self.model,
             forward=forward_pass(self.model, self.blocks, self.heads, first),
-            begin=functools.partial(self.optimizer.begin_step, blocks),
+            begin=functools.partial(self.optimizer.begin_step, sorted(blocks)),
             moves=tuple(self._move(update, shows, rated) for update in updates),
             shows=shows,
             heads=tuple(v for k in first.heads for v in self.heads[k].variables),
@@ -145,28 +145,6 @@ class BlockModel:
             traced=functools.partial(self._count_trace, key),
             shared=self._shared,
             whole=not first.by_blocks,
-        )
-
-    def _stock_spec(self):
-        """The model's own train step, as one of an execution's."""
-        model = self.model
-        slots = tuple(internals.slots(model.optimizer))
-
-        def shape(variable):
-            return tuple(variable.shape)
-
-        return StepSpec(
-            model=model,
-            forward=None,
-            begin=lambda resets, rates: None,
-            moves=(Move(tuple(model.trainable_variables), slots, (), lambda gradients: None),),
-            shows=True,
-            heads=(),
-            slots=slots,
-            shape=shape,
-            traced=lambda: None,
-            shared=self._shared,
-            whole=False,
         )
 
     def _move(self, update, shows, rated):
@@ -240,6 +218,24 @@ class BlockModel:
             outputs = self.heads[update.last](features, training=False)
             self._stage_models[update.last] = keras.Model(inputs, outputs)
         return self._stage_models[update.last].predict_on_batch(x)
+
+
+def _stock_spec(model):
+    """The model's own train step, as one of an execution's."""
+    slots = tuple(internals.slots(model.optimizer))
+    return StepSpec(
+        model=model,
+        forward=None,
+        begin=lambda resets, rates: None,
+        moves=(Move(tuple(model.trainable_variables), slots, (), lambda gradients: None),),
+        shows=True,
+        heads=(),
+        slots=slots,
+        shape=lambda variable: tuple(variable.shape),
+        traced=lambda: None,
+        shared={},
+        whole=False,
+    )
 
 
 def _text(by):

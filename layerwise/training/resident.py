@@ -6,14 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend
+from layerwise.backends import backend, internals
 
 
 class Resident(keras.callbacks.Callback):
     """A callback that holds the data of the `fit` that it is in, which needs no batch from the host.
 
-    What `fit` is given, `nothing`, has one batch an epoch, which nobody reads: an epoch is one call that carries out all
-    batches, as far as the schedule can say its Updates beforehand.
+    What `fit` is given, `feed(model)`, has one batch an epoch, which nobody reads: an epoch is one call that carries out
+    all batches, as far as the schedule can say its Updates beforehand.
 
     Args:
         data: `(x, y)` or `(x, y, sample_weight)`, arrays or structures of arrays with all examples.
@@ -26,10 +26,10 @@ class Resident(keras.callbacks.Callback):
 
     def __init__(self, data: Any, steps: int):
         super().__init__()
-        self.arrays, self.steps = backend.resident(data), steps
+        self._data, self.arrays, self.steps = data, backend.resident(data), steps
         self.epochs: Iterator[np.ndarray] = iter(())
 
-    @property
-    def nothing(self) -> Any:
-        """What `fit` is given, with `steps_per_epoch=1`."""
+    def feed(self, model: keras.Model) -> Any:
+        """What `fit` is given, with `steps_per_epoch=1`; what it would build from a batch is built here."""
+        internals.symbolic_build(model, keras.tree.map_structure(lambda a: a[:1], self._data))
         return backend.nothing()

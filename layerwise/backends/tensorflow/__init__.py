@@ -42,6 +42,9 @@ USED = {
         "distribute_strategy",
     ),
     "keras.src.backend.tensorflow.nn": ("_compute_moments",),
+    "keras.src.utils.rng_utils": ("GLOBAL_RANDOM_SEED",),
+    "keras.src.random.seed_generator": ("GLOBAL_SEED_GENERATOR",),
+    "keras.src.backend.common.global_state": ("set_global_attribute",),
     "keras.src.backend.tensorflow.trainer.TFEpochIterator": ("_get_iterator",),
 }
 

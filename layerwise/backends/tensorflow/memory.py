@@ -1,11 +1,13 @@
 """Variables and their memory on TensorFlow, where a variable of a `tf.distribute` strategy has a copy on each device."""
 
 import contextlib
+import random
 
 import numpy as np
 import tensorflow as tf
-
-from layerwise.backends import internals
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
+from keras.src.utils import rng_utils
 
 
 def scope(model):
@@ -51,7 +53,10 @@ def replicas(model):
 def seed(number):
     """Seeds all random generators."""
     # Not TensorFlow's own, from which no layer draws: that would make it forget how it runs programs (0.1 to 0.5 s each).
-    internals.seed(number)
+    global_state.set_global_attribute(rng_utils.GLOBAL_RANDOM_SEED, number)
+    global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
+    random.seed(number)
+    np.random.seed(number)
 
 
 def generator_state():
