@@ -45,7 +45,11 @@ class Evaluator:
             None if array is None else keras.ops.convert_to_tensor(array)
             for array in (source.y, source.sample_weight)
         )
-        self._compiled: Callable | None = backend.inference(model, task.measured, ())
+
+        def measured(*given):
+            return task.measured(*given)
+
+        self._compiled: Callable | None = backend.inference(model, measured, ())
         row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(source.x)))
         largest = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
         n = len(source.y)
