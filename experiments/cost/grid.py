@@ -269,7 +269,7 @@ def figure(table: pd.DataFrame) -> "Figure":
             if rows.empty:
                 ax.set_visible(False)
                 continue
-            figures.dots(ax, rows["schedule"], rows, figures.colors()[backend])
+            figures.dots(ax, rows["schedule"], rows, figures.colors()[backend], "ratio")
             ax.axvline(1, **figures.LIMIT)
             ax.set(title=f"{backend}: {network}", xscale="log")
     figures.label_edges(axes, "seconds of an Update / hand-written step", "")
