@@ -5,7 +5,8 @@ A newcomer adds one line to `SCHEDULES`. These modules then test it, each one pr
 - `test_moving.py`: a block that no Update names keeps every bit, and a block that one names moves;
 - `test_stock_equality.py`: the run is stock `fit` bit for bit, where that is claimed;
 - `test_state.py`: the optimizer's slots are trained, complete and as large as promised;
-- `test_programs.py`: a second fit compiles nothing and, from the same start, repeats the first bit for bit;
+- `test_programs.py`: a second fit compiles nothing and, from the same start, repeats the first bit for bit; several batches
+  in one program, and whole epochs of resident data, are those batches;
 - `test_resume.py`: a run that was cut off and started again ends as one that was not;
 - `test_left_behind.py`: after `fit`, ended or cut off, model and optimizer are stock;
 - `test_config.py`: the schedule is its config;

@@ -184,7 +184,7 @@ def test_contributing_tells_the_same_order():
 
 
 BACKENDS = ("tensorflow", "jax", "torch")
-ROOMS = ("step", "fit", "memory", "flops", "derivatives")
+ROOMS = ("step", "execution", "fit", "memory", "flops", "derivatives")
 
 
 def offered(backend):

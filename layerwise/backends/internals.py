@@ -214,6 +214,11 @@ def overrides(model, method):
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
+def keeps_stock_steps(model):
+    """Whether a train step, and the logs that it returns, are Keras' own."""
+    return not (overrides(model, "train_step") or overrides(model, "compute_metrics"))
+
+
 # --- optimizer
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,17 +105,24 @@ class Arrays:
         """Batches of an epoch, whole ones only: which examples are left over changes with the order."""
         return self.sizes["train"] // batch_size
 
-    def training(self, seed: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
-        """Training batches without end: each epoch's order depends on the seed and the epoch alone.
+    def epochs(self, seed: int, batch_size: int) -> Iterator[np.ndarray]:
+        """The rows of each epoch's batches, `(batches, batch_size)`, without end.
 
-        A generator costs half as much a step as a `keras.utils.PyDataset` (1.3 against 2.7 ms on a small dense net).
+        An epoch's order depends on the seed and the epoch alone.
         """
-        rows, epoch = self.splits(seed)["train"], 0
-        while True:
+        rows, shape = self.splits(seed)["train"], (self.steps(batch_size), batch_size)
+        for epoch in itertools.count():
             order = np.random.default_rng(derive("order", seed, epoch)).permutation(rows)
-            for start in range(0, self.steps(batch_size) * batch_size, batch_size):
-                yield self.batch(order[start : start + batch_size])
-            epoch += 1
+            yield order[: shape[0] * shape[1]].reshape(shape).astype("int32")
+
+    def training(self, seed: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
+        """Training batches without end."""
+        return map(self.batch, itertools.chain.from_iterable(self.epochs(seed, batch_size)))
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """The bytes of all values."""
+        return sum(array.nbytes for array in keras.tree.flatten(self.batch(slice(None))))
 
     @functools.cached_property
     def _both(self):

@@ -78,7 +78,8 @@ def compare(
     test part is reported and never used to choose.
 
     An epoch has whole batches only; which examples are left over changes with the order. Evaluations, one before
-    training and one after each epoch, and first-call compilation are not training time. Losses are without
+    training and one after each epoch, and first-call compilation are not training time. Data that fits stays on the device:
+    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches. Losses are without
     regularizers. A greedy stage is evaluated through its own head.
 
     Args:

@@ -6,9 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from layerwise.backends import backend
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.streams import Streams
-from layerwise.comparison.tasks import Meter, Task
+from layerwise.comparison.tasks import Meter, Task, checked
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 * 2**20
@@ -16,26 +17,39 @@ GROUPS = 20  # of the jackknife
 Scores = dict[str, tuple[float, float]]
 
 
-def evaluator_for(source: Arrays | Streams, task: Task) -> "Evaluator | StreamEvaluator":
-    """What evaluates models on arrays or streams."""
-    kind = Evaluator if isinstance(source, Arrays) else StreamEvaluator
-    return kind(source, task)  # type: ignore[arg-type]
+def evaluator_for(
+    source: Arrays | Streams, task: Task, model: keras.Model
+) -> "Evaluator | StreamEvaluator":
+    """What evaluates a model on arrays or streams."""
+    if isinstance(source, Arrays):
+        return Evaluator(source, task, model)
+    return StreamEvaluator(source, task)
 
 
 class Evaluator:
     """Scores predictions for all rows of arrays, and averages them over the rows of each split.
 
     All splits are predicted in one go, in chunks of one size, so that one small program serves them
-    all and a seed's own split costs nothing. The loss is the compiled loss alone, without
+    all and a seed's own split costs nothing. Another program scores them all. The loss is the compiled loss alone, without
     regularizers: it compares across regularizers, and between a greedy stage and the whole model.
 
     Args:
         source: The arrays.
         task: The `Task`.
+        model: The model whose predictions are scored: programs are compiled as it is.
     """
 
-    def __init__(self, source: Arrays, task: Task):
+    def __init__(self, source: Arrays, task: Task, model: keras.Model):
         self.source, self.task = source, task
+        self._y, self._weight = (
+            None if array is None else keras.ops.convert_to_tensor(array)
+            for array in (source.y, source.sample_weight)
+        )
+
+        def measured(*given):
+            return task.measured(*given)
+
+        self._compiled: Callable | None = backend.inference(model, measured, ())
         row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(source.x)))
         largest = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
         n = len(source.y)
@@ -51,9 +65,8 @@ class Evaluator:
 
     def __call__(self, predict: Callable[[Any], Any], seed: int) -> Scores:
         """`{split: (mean loss, score)}` of what `predict` says of each chunk."""
-        predictions = np.concatenate(
-            [np.asarray(keras.ops.convert_to_numpy(predict(chunk))) for chunk in self.chunks]
-        )[: len(self.source.y)].astype("float32")
+        found = [keras.ops.convert_to_tensor(predict(chunk)) for chunk in self.chunks]
+        predictions = found[0] if len(found) == 1 else keras.ops.concatenate(found)
         splits = self.source.splits(seed)
         self._last = predictions, splits["validation"]
         return {name: self._measure(predictions, rows) for name, rows in splits.items()}
@@ -79,9 +92,16 @@ class Evaluator:
         return float(np.sqrt((len(groups) - 1) * np.var(scores)))
 
     def _measure(self, predictions, rows):
+        if self._compiled is not None:
+            try:
+                places = keras.ops.convert_to_tensor(rows.astype("int32"))
+                return checked(*self._compiled(places, self._y, predictions, self._weight))
+            except Exception:  # a metric of plain Python, which is no part of a program
+                self._compiled = None
         weights = self.source.sample_weight
+        found = np.asarray(keras.ops.convert_to_numpy(predictions), "float32")
         weight = None if weights is None else weights[rows]
-        return self.task.measure(self.source.y[rows], predictions[rows], weight)
+        return self.task.measure(self.source.y[rows], found[rows], weight)
 
 
 class StreamEvaluator:

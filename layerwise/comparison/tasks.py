@@ -102,6 +102,31 @@ class Task:
         meter.update(y, predictions, sample_weight)
         return meter.result()
 
+    def measured(self, rows: Any, y: Any, predictions: Any, sample_weight: Any = None) -> tuple:
+        """Loss and score of some rows as tensors, for a program: `checked` makes of them what `measure` gives."""
+        y, predictions, weight = (
+            None if given is None else keras.ops.take(given, rows, axis=0)
+            for given in (y, predictions, sample_weight)
+        )
+        predictions = keras.ops.cast(predictions, "float32")
+        if np.prod(y.shape[1:]) == np.prod(predictions.shape[1:]):
+            y = keras.ops.reshape(y, (-1, *predictions.shape[1:]))
+        loss = self.loss(y, predictions, sample_weight=weight)
+        state = self.metric.stateless_reset_state()
+        state = self.metric.stateless_update_state(state, y, predictions, sample_weight=weight)
+        finite = ~keras.ops.any(keras.ops.isnan(predictions))
+        loss = keras.ops.where(finite, loss, float("nan"))
+        return loss, self.metric.stateless_result(state)
+
+
+def checked(loss: Any, score: Any) -> tuple[float, Any]:
+    """Loss and score as plain numbers; where the loss is not finite, there is no score: NaN."""
+    loss = float(loss)
+    if not np.isfinite(loss):
+        return loss, float("nan")
+    score = np.asarray(keras.ops.convert_to_numpy(score), "float64")
+    return loss, score.item() if score.size == 1 else score.tolist()
+
 
 class Meter:
     """Loss and score over one batch after another: batches count in the loss by their number of examples, as in Keras.
@@ -128,10 +153,7 @@ class Meter:
     def result(self) -> tuple[float, float]:
         """`(loss, score)` of all batches so far."""
         loss = self._total / max(1, self._count)
-        if not np.isfinite(loss):
-            return loss, float("nan")
-        score = np.asarray(keras.ops.convert_to_numpy(self._task.metric.result()), "float64")
-        return loss, score.item() if score.size == 1 else score.tolist()
+        return checked(loss, self._task.metric.result())
 
 
 class FunctionLoss(keras.losses.Loss):

@@ -4,13 +4,15 @@ import collections
 import itertools
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from layerwise.backends import backend, internals
 from layerwise.comparison import settings
+from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import Plan
 from layerwise.comparison.configs import config_of
 from layerwise.comparison.evaluator import evaluator_for
@@ -18,6 +20,10 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.outcome import Evaluation, Outcome
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
+from layerwise.training.resident import Resident
+
+# Of data that is kept on the device; what is larger comes from the host batch by batch.
+RESIDENT_BYTES = 2**30
 
 
 class Diverged(Exception):
@@ -44,6 +50,8 @@ class Trainer:
         self.model: keras.Model = None  # until the first run
         self.schedule: Any = None
         self._evaluator: Any = None
+        self._resident: Resident | None = None
+        self._stays = False  # whether the data stays on the device
         self.builds = 0
 
     def run(self, setting: Setting, seed: int, plan: Plan, probed: bool = False) -> Outcome:
@@ -65,18 +73,19 @@ class Trainer:
             )
             recorder.steps_per_epoch, recorder.steps = self._steps, plan.steps
             recorder.probes = probes
-            keras.utils.set_random_seed(derive("training", seed))
-            batches = self._batches(seed, plan.steps)
-            more = [] if self.grid.callbacks is None else self.grid.callbacks()
+            backend.seed(derive("training", seed))
+            more = [*probes, *([] if self.grid.callbacks is None else self.grid.callbacks())]
+            feed = self._epochs if self._stays and not _hear_batches(more) else self._batches
+            batches, steps, holding = feed(seed, plan.steps)
             try:
                 with warnings.catch_warnings():
                     # The last epoch may be cut short: the budget is spent.
                     warnings.filterwarnings("ignore", "Your input ran out of data")
                     self.model.fit(
                         batches,
-                        steps_per_epoch=self._steps,
+                        steps_per_epoch=steps,
                         epochs=plan.epochs,
-                        callbacks=[self.schedule, recorder, *probes, *more],
+                        callbacks=[self.schedule, *holding, recorder, *more],
                         shuffle=False,
                         verbose=0,
                     )
@@ -93,7 +102,7 @@ class Trainer:
 
     def close(self) -> None:
         """Lets go of the model, the schedule and all programs."""
-        self.model = self.schedule = self._evaluator = None
+        self.model = self.schedule = self._evaluator = self._resident = None
 
     @property
     def _steps(self):
@@ -129,14 +138,32 @@ class Trainer:
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
-        self._evaluator = evaluator_for(self.source, self._task)
+        self._evaluator = evaluator_for(self.source, self._task, self.model)
+        self._resident, self._stays = None, False
+        if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
+            self._stays = self.source.nbytes <= RESIDENT_BYTES
         self.schedule = self.grid.schedule(self.cell, setting)
 
-    def _batches(self, seed: int, count: int) -> Iterator[tuple[Any, ...]]:
-        """So many batches, with the weights of their classes, which `fit` takes no notice of beside a generator."""
+    def _epochs(self, seed, count):
+        """What `fit` takes where the data lies on the device, for so many batches."""
+        steps = self._steps
+        if self._resident is None:
+            batch = self.source.batch(slice(None))
+            self._resident = Resident(self._weighted(batch), steps)
+        counts = range(count, 0, -steps)  # what is left at the beginning of each epoch
+        epochs = zip(self.source.epochs(seed, self.grid.batch_size), counts, strict=False)
+        self._resident.epochs = (rows[:left] for rows, left in epochs)
+        return self._resident.feed(self.model), 1, [self._resident]
+
+    def _batches(self, seed, count):
+        """What `fit` takes else: so many batches."""
+        batches = itertools.islice(self.source.training(seed, self.grid.batch_size), count)
+        return (self._weighted(batch) for batch in batches), self._steps, []
+
+    def _weighted(self, batch):
+        """A batch with the weights of its classes, which `fit` takes no notice of beside a generator."""
         weights = self.grid.class_weight
-        for batch in itertools.islice(self.source.training(seed, self.grid.batch_size), count):
-            yield batch if weights is None else with_class_weight(batch, weights)
+        return batch if weights is None else with_class_weight(batch, weights)
 
     def _complete(self, outcome):
         """Adds what the schedule knows after `fit`."""
@@ -193,6 +220,17 @@ class _Recorder(keras.callbacks.Callback):
         return evaluation
 
 
+def _hear_batches(callbacks):
+    """Whether any of some callbacks hears of single batches, so that they cannot go by in one call."""
+    hooks = [f"on_{name}batch_{end}" for name in ("", "train_") for end in ("begin", "end")]
+    stock = keras.callbacks.Callback
+    return any(
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(stock, hook)
+        for callback in callbacks
+        for hook in hooks
+    )
+
+
 def with_class_weight(batch: tuple[Any, ...], weights: Mapping[int, float]) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight)` where each example weighs as its class does, 1 where that has no weight.
 
@@ -212,7 +250,7 @@ def with_class_weight(batch: tuple[Any, ...], weights: Mapping[int, float]) -> t
 
 def _initial_weights(grid, cell, setting, seed):
     """What the model is built with under a seed: the same for every schedule and optimizer."""
-    keras.utils.set_random_seed(derive("weights", seed))
+    backend.seed(derive("weights", seed))
     return grid.model(cell, setting).get_weights()
 
 

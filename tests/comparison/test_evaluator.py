@@ -14,7 +14,9 @@ def test_scores_are_those_of_stock_evaluate(rows, monkeypatch):
     data, model = problems.data(), problems.net()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, metrics=["accuracy"])
-    scores = Evaluator(data.source, Task.of(model, data))(model.predict_on_batch, 5)
+    ours = Evaluator(data.source, Task.of(model, data), model)
+    scores = ours(model.predict_on_batch, 5)
+    assert ours._compiled is not None, "stock metrics are part of a program"
     for name, rows in data.source.splits(5).items():
         expected = model.evaluate(*data.source.batch(rows), batch_size=1000, verbose=0)
         np.testing.assert_allclose(scores[name], expected, rtol=1e-5)
@@ -22,16 +24,17 @@ def test_scores_are_those_of_stock_evaluate(rows, monkeypatch):
 
 def test_chunks_have_one_size(monkeypatch):
     monkeypatch.setattr(evaluator, "CHUNK_ROWS", 50)
-    data = problems.data()
-    chunks = Evaluator(data.source, Task.of(problems.net(), data)).chunks
+    data, model = problems.data(), problems.net()
+    model.compile()
+    chunks = Evaluator(data.source, Task.of(model, data), model).chunks
     assert {len(chunk) for chunk in chunks} == {37} and len(chunks) == 3
 
 
 def test_standard_error_is_that_of_a_share():
     # The jackknife of a mean over equal groups estimates sqrt(p (1 - p) / n); its own spread with 20 groups is a sixth.
     data, model = problems.data(n=2400, folds=None), problems.net()
-    task = Task.of(model, data)
-    evaluator = Evaluator(data.source, task)
+    model.compile()
+    evaluator = Evaluator(data.source, Task.of(model, data), model)
     score = evaluator(model.predict_on_batch, 0)["validation"][1]
     assert np.isnan(evaluator.standard_error()), "nothing was kept"
     evaluator.keep()

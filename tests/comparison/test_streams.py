@@ -65,7 +65,7 @@ def test_a_stream_says_what_it_holds():
 def test_evaluations_are_those_of_evaluate():
     data, model = streams(), two_inputs()
     task = Task.of(model, data)
-    found = evaluator_for(data.source, task)(model.predict_on_batch, 0)
+    found = evaluator_for(data.source, task, model)(model.predict_on_batch, 0)
     model.compile(loss=task.loss, metrics=["accuracy"])
     for name, part in (("validation", Batches(np.arange(40))), ("test", Batches(np.arange(40, N)))):
         expected = model.evaluate(part, verbose=0)
