@@ -117,7 +117,9 @@ class Arrays:
 
     def training(self, seed: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
         """Training batches without end."""
-        return map(self.batch, itertools.chain.from_iterable(self.epochs(seed, batch_size)))
+        for epoch in self.epochs(seed, batch_size):
+            for rows in epoch:
+                yield self.batch(rows)
 
     @functools.cached_property
     def nbytes(self) -> int:

@@ -161,7 +161,9 @@ class _Repeat(Schedule):
 
 
 def _timed(model, schedule, update, batches):
-    """Seconds of one Update within `fit`: the second of two epochs, the first of which compiles."""
+    """Seconds of one Update within a `fit` that takes its data batch by batch: the second of two epochs, as the first one
+    compiles.
+    """
     marks = []
     clock = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: marks.append(time.perf_counter()),

@@ -133,11 +133,11 @@ def test_an_interrupted_comparison_keeps_its_runs_and_goes_on(
 ):
     stock, ran = trainer.Trainer.run, []
 
-    def run(self, setting, seed, plan):
+    def run(self, setting, seed, plan, probed=False):
         if len(ran) == 8:
             raise KeyboardInterrupt
         ran.append((self.cell.schedule, setting["learning_rate"], seed))
-        return stock(self, setting, seed, plan)
+        return stock(self, setting, seed, plan, probed)
 
     monkeypatch.setattr(trainer.Trainer, "run", run)
     with pytest.raises(KeyboardInterrupt):
