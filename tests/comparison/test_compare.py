@@ -294,5 +294,7 @@ def test_a_killed_comparison_keeps_its_runs_and_jobs_change_nothing(tmp_path, jo
     assert kept <= set(runs["run_id"])
     again = runs.set_index("run_id")["started_at"]
     assert (again[started.index] == started).all()
-    same = [name for name in frames.RUN_COLUMNS if name not in [*NOT_REPEATED, "experiment"]]
+    assert set(runs["jobs"]) == {jobs}
+    differ = [*NOT_REPEATED, "experiment", "jobs"]
+    same = [name for name in frames.RUN_COLUMNS if name not in differ]
     pd.testing.assert_frame_equal(runs[same], comparison.runs[same])
