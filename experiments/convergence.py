@@ -27,7 +27,7 @@ OPTIMIZERS = {
 RATES = {"SGD": (0.01, 0.03, 0.1, 0.3), "Adam": (0.0003, 0.001, 0.003, 0.01)}
 SCALES = {
     "quick": {"models": ("mlp",), "tuning_seeds": 1, "seeds": 5},
-    "full": {"models": ("mlp", "convnet"), "tuning_seeds": 2, "seeds": 10},
+    "full": {"models": ("mlp", "convnet"), "tuning_seeds": 5, "seeds": 20},
 }
 
 

@@ -14,16 +14,23 @@ __all__ = [
     "GreedyLayerwise",
     "Look",
     "Loss",
+    "Probe",
     "Schedule",
     "Simultaneous",
     "Update",
     "compare",
+    "diagnostics",
     "partition",
 ]
 
 
 def __getattr__(name):
-    # pandas plots and scipy load when a comparison is first asked for, not with every training script
+    # pandas plots and scipy load when they are first asked for, not with every training script
+    if name in ("Probe", "diagnostics"):
+        import importlib
+
+        diagnostics = importlib.import_module("layerwise.diagnostics")
+        return diagnostics if name == "diagnostics" else diagnostics.Probe
     if name in ("compare", "Comparison", "Data"):
         from layerwise import comparison
 

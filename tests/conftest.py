@@ -4,9 +4,20 @@ import keras
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that look at the same cached trainings stay in one process, the others of a file together: --dist loadgroup."""
+    for item in items:
+        shares = "case" in getattr(item, "fixturenames", ())
+        group = "conformance" if shares else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def cheap_garbage_collection():
-    """TensorFlow never frees some graphs: what is left after a module of tests is not looked at again."""
+    """Graphs are a great many objects, some of which TensorFlow never frees: they are looked at less often than Python
+    would, and what is left after a module of tests is not looked at again.
+    """
+    gc.set_threshold(50_000, 20, 20)
     gc.collect()
     gc.freeze()
 

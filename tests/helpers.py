@@ -63,12 +63,12 @@ def normalized_mlp(depth=3, width=8, momentum=0.9, dropout=0.0, seed=1, first=No
     dropout_seed, seed = seed, 1 if seed is None else seed
     for number in range(depth):
         initializer = keras.initializers.GlorotUniform(seed=seed + number)
-        value = keras.layers.Dense(width, kernel_initializer=initializer, name=f"block_{number}")(
-            value
-        )
-        value = keras.layers.BatchNormalization(momentum=momentum, name=f"normalization_{number}")(
-            value
-        )
+        value = keras.layers.Dense(
+            width, use_bias=False, kernel_initializer=initializer, name=f"block_{number}"
+        )(value)
+        value = keras.layers.BatchNormalization(
+            momentum=momentum, scale=False, name=f"normalization_{number}"
+        )(value)
         value = keras.layers.Activation("tanh", name=f"tanh_{number}")(value)
         if dropout:
             own = None if dropout_seed is None else seed + number

@@ -1,6 +1,8 @@
 """Every schedule is its config, and trains the same after a round trip."""
 
+import copy
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -155,3 +157,16 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
         compiled(mlp()).fit(x, y, verbose=0, callbacks=[one, backup])
         with pytest.raises(ValueError, match="written under another schedule"):
             compiled(mlp()).fit(x, y, epochs=2, verbose=0, callbacks=[other, backup])
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda schedule: pickle.loads(pickle.dumps(schedule))]
+)
+def test_copies_and_pickles_have_the_same_arguments(copied):
+    for schedule in [*SCHEDULES, layerwise.Simultaneous(rates={"block_0": 0.5})]:
+        assert copied(schedule).get_config() == schedule.get_config()
+        assert type(copied(schedule)) is type(schedule)
+    schedule = layerwise.BlockCoordinate(order="shuffled", every=2)
+    weights = trained(schedule)
+    assert same_bits(trained(copied(schedule)), weights)
+    assert len(copied(schedule).visits) == 0

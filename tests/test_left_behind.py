@@ -263,7 +263,7 @@ def test_saved_models_load_where_layerwise_is_not_installed(tmp_path):
     expected, updates = {}, {}
     names = ("drop", "sweeps", "greedy, fine-tuned")
     for name in names:
-        model = compiled(normalized_mlp(depth=3, dropout=0.2), "adam")
+        model = compiled(normalized_mlp(depth=2, dropout=0.2), "adam")
         during = str(tmp_path / f"{name}, epoch {{epoch}}")
         predict = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs, model=model, during=during: expected.update(

@@ -184,7 +184,7 @@ def test_contributing_tells_the_same_order():
 
 
 BACKENDS = ("tensorflow", "jax", "torch")
-ROOMS = ("step", "fit", "memory", "flops", "derivatives")
+ROOMS = ("step", "execution", "fit", "memory", "flops", "derivatives")
 
 
 def offered(backend):
@@ -197,7 +197,9 @@ def offered(backend):
     for room, names in found.items():
         defined = []
         for node in ast.parse((folder / f"{room}.py").read_text()).body:
-            targets = getattr(node, "targets", [])
+            targets = (
+                [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+            )
             name = getattr(node, "name", None) or (targets[0].id if targets else None)
             defined += [name] if name in names else []
         ordered[room] = defined

@@ -1,7 +1,12 @@
-"""memory: optimizer state and peak memory by state, each in a process of its own; activations saved on torch."""
+"""memory: optimizer state and peak memory by state, each in a process of its own; activations saved on torch.
+
+Two peaks are taken. That of the steps after the first one is what training holds: nothing is compiled any more. That of a
+whole fit, in which every block has its turn, is what a machine must have: it includes what compilers take.
+"""
 
 import ctypes
 import gc
+import itertools
 import json
 import re
 import subprocess
@@ -32,20 +37,19 @@ VARIANTS = ("simultaneous", "keep", "reset", "drop")
 def measure(settings: Settings) -> list[dict]:
     """Rows of every network: bytes by state, and on torch the bytes saved for the backward pass by block."""
     rows = []
-    for network in settings.memory:
-        for variant in VARIANTS:
-            rows += _in_a_process(settings, network, variant)
+    for network, variant in itertools.product(settings.memory, VARIANTS):
+        for peak in PEAKS:
+            rows += _in_a_process(settings, network, variant, peak)
     if keras.backend.backend() == "torch":
         for network in settings.networks:
             rows += saved_activations(network)
     return rows
 
 
-def of_network(network: Network, variant: str) -> list[dict]:
+def of_steps(network: Network, variant: str) -> list[dict]:
     """Rows of this process: bytes of optimizer slots held after the first step, and peaks of the steps after it.
 
-    The block that moves is the largest. Before and in the first step all slots are there: Keras' optimizers make them at
-    once; and compiling takes memory, too.
+    The block that moves is the largest.
     """
     before = _resident("VmRSS")
     training = Training(network, steps=3)
@@ -66,8 +70,29 @@ def of_network(network: Network, variant: str) -> list[dict]:
         ("largest block", max(sizes)),
         ("weights", sum(sizes)),
     ]
+    return _rows(network, variant, len(blocks), found)
+
+
+def of_whole_fit(network: Network, variant: str) -> list[dict]:
+    """One row of this process: the peak of a fit in which each block moves in turn, compilation and all else included."""
+    before = _resident("VmRSS")
+    training = Training(network)
+    schedule = layerwise.Simultaneous()
+    if variant != "simultaneous":
+        schedule = Planned(["cyclic"], network.blocks, variant)
+        schedule.build(training.model)  # where the state is dropped, slots are never allocated
+    _forget_peaks()
+    training.epochs(schedule)
+    found = [("peak resident memory of a whole fit", _resident("VmHWM") - before)]
+    return _rows(network, variant, training.n_blocks, found)
+
+
+PEAKS = {"steps": of_steps, "fit": of_whole_fit}
+
+
+def _rows(network, variant, n_blocks, found):
     return [
-        {"network": network.name, "n_blocks": len(blocks), "variant": variant}
+        {"network": network.name, "n_blocks": n_blocks, "variant": variant}
         | {"quantity": quantity, "value": value, "unit": "bytes"}
         for quantity, value in found
     ]
@@ -110,6 +135,7 @@ def figure(table: pd.DataFrame) -> "Figure":
     quantities = [
         ("optimizer state", "MiB of optimizer state held"),
         ("peak resident memory", "MiB added to the process, peak after the first step"),
+        ("peak resident memory of a whole fit", "MiB added, peak of a whole fit"),
         ("peak device memory", "MiB, peak on the device"),
     ]
     states = table[table["variant"].notna()]
@@ -189,12 +215,16 @@ class _AfterFirstStep(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == 0:
             self.optimizer_state = self.schedule.optimizer_state_bytes()
-            gc.collect()
-            # What was freed goes back to the system: malloc_trim(3).
-            ctypes.CDLL(None).malloc_trim(0)
-            reset_device_peak()
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins at VmRSS: proc(5)
+            _forget_peaks()
         self.resident, self.device = _resident("VmHWM"), device_peak()
+
+
+def _forget_peaks():
+    """What was freed goes back to the system, and peaks begin at what is held now."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
+    reset_device_peak()
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins at VmRSS: proc(5)
 
 
 def _resident(name):
@@ -203,10 +233,10 @@ def _resident(name):
     return int(re.search(rf"{name}:\s*(\d+) kB", status)[1]) * 1024
 
 
-def _in_a_process(settings, network, variant):
+def _in_a_process(settings, network, variant, peak):
     command = [sys.executable, "-m", "experiments.cost.memory"]
     dtype = keras.config.dtype_policy().name
-    command += [settings.scale, settings.device, dtype, network.name, variant]
+    command += [settings.scale, settings.device, dtype, network.name, variant, peak]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -216,8 +246,8 @@ def _in_a_process(settings, network, variant):
 PART = Part("memory", measure, {"memory": figure, "activations": activations_figure}, answer)
 
 if __name__ == "__main__":
-    _scale, _device, _dtype, _name, _variant = sys.argv[1:]
+    _scale, _device, _dtype, _name, _variant, _peak = sys.argv[1:]
     require(_device)
     keras.config.set_dtype_policy(_dtype)
     _networks = {network.name: network for network in settings_of(_scale, _device).memory}
-    print(json.dumps(of_network(_networks[_name], _variant)))
+    print(json.dumps(PEAKS[_peak](_networks[_name], _variant)))

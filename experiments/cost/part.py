@@ -20,6 +20,7 @@ PARTS = (
     "memory",
     "greedy",
     "baselines",
+    "grid",
 )
 
 

@@ -1,4 +1,4 @@
-"""The command line of all experiments: list, run, plot, table."""
+"""The command line of all experiments: list, run, plot, table, readme."""
 
 import argparse
 import importlib
@@ -7,12 +7,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.harness import readme
 from experiments.harness.experiment import Experiment
 
 # The modules that expose an `EXPERIMENT`. An experiment is called as the module, or the folder, in `experiments/`.
 MODULES = (
     "experiments.convergence",
     "experiments.cost.experiment",
+    "experiments.published.experiment",
 )
 NAMES = tuple(module.split(".")[1] for module in MODULES)
 
@@ -58,6 +60,11 @@ def show(options: Namespace) -> None:
         raise FileNotFoundError("; ".join(missing))
 
 
+def write_readme(options: Namespace) -> None:
+    """Writes the tables of a README again, from the answers."""
+    print(f"{options.file}: {'written' if readme.write(options.file) else 'nothing new'}")
+
+
 def _parser() -> ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -87,9 +94,18 @@ def _parser() -> ArgumentParser:
         ("table", "the answer as Markdown, from the frames"),
     ):
         command = commands.add_parser(what, help=text)
-        command.set_defaults(carry_out=show, what=what)
+        command.set_defaults(carry_out=show, what=what, audit=False)
         command.add_argument("name", nargs="?", choices=NAMES, help="all, if left out")
         _add_results(command)
+        if what == "table":
+            command.add_argument(
+                "--audit",
+                action="store_true",
+                help="name what the frames cannot claim; fail if there is any",
+            )
+    writing = commands.add_parser("readme", help="the tables of README.md again, from the answers")
+    writing.set_defaults(carry_out=write_readme)
+    writing.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
     return parser
 
 

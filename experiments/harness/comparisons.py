@@ -13,6 +13,8 @@ from experiments.harness import answers
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
 from layerwise.comparison import Comparison
+from layerwise.comparison.audit import audit
+from layerwise.comparison.budget import BUDGETS
 
 # Below this many training examples, smaller batches: an epoch still has a dozen steps.
 FEW_EXAMPLES = 5000
@@ -61,6 +63,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="schedules beside the baseline, such as 'greedy*' '*, sweep'",
     )
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="such as mlp")
+    parser.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default="flops",
+        help="what every schedule may spend of what the baseline spends",
+    )
     for name in ("seeds", "tuning-seeds", "epochs", "batch-size"):
         parser.add_argument(f"--{name}", type=_positive, metavar="N", help="instead of the scale's")
 
@@ -84,6 +92,7 @@ def run(
         batch_size=options.batch_size or (64 if few else 128),
         results=folder,
         jobs=options.jobs,
+        budget=options.budget,
         **definition,
     )
     paths = comparison.plot(folder)
@@ -102,9 +111,22 @@ def plot(options: Namespace, answer: Callable[[Comparison], str]) -> None:
 
 
 def table(options: Namespace, answer: Callable[[Comparison], str]) -> None:
-    """Prints the answer as Markdown, from the frames."""
+    """Prints the answer as Markdown, from the frames; with --audit, what the frames cannot claim.
+
+    Raises:
+        ValueError: The audit found something.
+    """
+    found = 0
     for folder, comparison in _kept(options):
-        print(f"### {folder}\n\n{answer(comparison)}")
+        if not getattr(options, "audit", False):
+            print(f"### {folder}\n\n{answer(comparison)}")
+            continue
+        findings = audit(comparison.runs)
+        found += len(findings)
+        print(f"### {folder}: {len(findings) or 'no'} findings")
+        print("".join(f"- {finding}\n" for finding in findings))
+    if found:
+        raise ValueError(f"the audit has {found} findings: these frames do not carry all they show")
 
 
 def default_results(dataset: str, scale: str) -> Path:

@@ -17,9 +17,9 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerwise.Data, int]:
     """Loads images (or feature rows) and labels, scaled to 0..1 and split in three.
 
-    The test part is fixed: the file's own, or a fixed fifth of the digits. A sixth of the rest (a
-    third for the digits) is for validation, and drawn anew for each seed (`Data(resplit=True)`), in
-    the proportions of the classes.
+    The test part is fixed: the file's own, or a fixed fifth of the digits. A sixth of the rest is for
+    validation, the same in every run. The digits are few: their rest is in three folds, each of
+    which is for validation in a third of the runs, in the proportions of the classes.
 
     Args:
         source: "digits" (scikit-learn's, embedded), the path of an .npz file with the arrays
@@ -39,7 +39,7 @@ def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerw
     Example:
     >>> from experiments.harness.data import load
     >>> load("digits")
-    ('digits', Data(958 train, 479 validation, 360 test, x (8, 8, 1), resplit), 10)
+    ('digits', Data(958 train, 479 validation, 360 test, x (8, 8, 1), 3 folds), 10)
     """
     if source == "digits":
         x, y = load_digits(return_X_y=True)
@@ -66,7 +66,9 @@ def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerw
     x, x_validation, y, y_validation = train_test_split(
         x, y, test_size=share, stratify=y, random_state=0
     )
-    data = layerwise.Data((x, y), (x_validation, y_validation), (x_test, y_test), resplit=True)
+    data = layerwise.Data(
+        (x, y), (x_validation, y_validation), (x_test, y_test), 3 if source == "digits" else None
+    )
     return Path(source).stem, data, n_classes
 
 

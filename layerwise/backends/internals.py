@@ -131,9 +131,9 @@ class Saved(KerasSaveable):
         return "Operation"
 
 
-def attach(model, checkpoint):
+def attach(model, checkpoint, name="_layerwise"):
     """Lets a model save and load a checkpoint (`save(store)`, `load(store)`) beside its weights."""
-    model._layerwise = Saved(checkpoint)
+    setattr(model, name, Saved(checkpoint))
 
 
 def attached(model):
@@ -142,10 +142,10 @@ def attached(model):
     return None if saved is None else saved.checkpoint
 
 
-def detach(model):
+def detach(model, name="_layerwise"):
     """The model saves and loads nothing but its own."""
-    if "_layerwise" in vars(model):
-        del model._layerwise
+    if name in vars(model):
+        delattr(model, name)
 
 
 # --- tensors
@@ -212,6 +212,11 @@ def flat_inputs(model, x):
 def overrides(model, method):
     """Whether the class of `model` brings its own version of a method of Keras' trainers."""
     return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def keeps_stock_steps(model):
+    """Whether a train step, and the logs that it returns, are Keras' own."""
+    return not (overrides(model, "train_step") or overrides(model, "compute_metrics"))
 
 
 # --- optimizer

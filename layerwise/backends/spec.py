@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,9 @@ class StepSpec:
 
     Attributes:
         model: The compiled model: its metrics, optimizer, and how it is to be run.
-        forward: `(x, y, sample_weight, training) -> (predictions, loss)`.
+        forward: `(x, y, sample_weight, training) -> (predictions, loss)`; None: the step is the model's own train step.
+        begin: `begin(resets, rates)`, while a step is traced: gives blocks new state and learning-rate factors (see
+            `Turns`), where the caller does not do it between steps.
         moves: What each Update changes. Where there are several, the caller says which one it is each time.
         shows: Whether the step updates metrics and returns logs: the first one of a batch does.
         heads: All variables of the auxiliary heads that the forward pass runs through.
@@ -40,7 +42,8 @@ class StepSpec:
     """
 
     model: Any
-    forward: Callable
+    forward: Callable | None
+    begin: Callable[[Any, Any], None]
     moves: tuple[Move, ...]
     shows: bool
     heads: tuple
@@ -56,3 +59,40 @@ class StepSpec:
         moving = {id(v) for move in self.moves for v in move.weights}
         weights = [v for v in self.model.trainable_variables if id(v) in moving]
         return weights + [v for v in self.heads if id(v) in moving]
+
+
+@dataclass(frozen=True, eq=False)
+class ExecutionSpec:
+    """Several batches in one program.
+
+    Attributes:
+        model: The compiled model.
+        programs: The programs of the steps that it holds, each as the backend's `program` made it.
+        traced: Called whenever the execution is traced.
+    """
+
+    model: Any
+    programs: tuple
+    traced: Callable[[], None]
+
+
+class Turns(NamedTuple):
+    """What is done with each batch of an execution, as arrays that are its inputs: nothing compiles anew for others.
+
+    Attributes:
+        batches: How many of the n batches that there is room for are carried out.
+        count: How many Updates each batch brings about: `(n,)`.
+        step: Which of the execution's programs each of them is: `(n, most Updates of a batch)`.
+        index: Which of the Updates that share this program: of the same shape.
+        resets: Whether a block's optimizer state is made new before: `(n, most Updates, blocks)`. None: it never is.
+        rates: The factors of the blocks' learning rates: of the same shape. None: there are none.
+        rows: The rows that each batch has in arrays that lie on the device: `(n, batch)`. None: `fit` brings the batches.
+    """
+
+    batches: Any
+    count: Any
+    step: Any
+    index: Any
+    resets: Any
+    rates: Any
+    rows: Any = None

@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,6 +14,8 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.record import Record, in_words
 from layerwise.comparison.result import Comparison
+from layerwise.comparison.streams import Streams
+from layerwise.diagnostics import Probe
 from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
 from layerwise.schedules.base import Schedule
 
@@ -45,7 +48,13 @@ def compare(
     batch_size: int = 64,
     target: float | None = None,
     *,
-    loss: str | keras.losses.Loss | None = None,
+    loss: Any = None,
+    metric: Any = None,
+    budget: str = "flops",
+    search: Mapping[str, Sequence[Any]] | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None,
+    probes: Sequence[Callable[[], Probe]] = (),
     experiment: str = "comparison",
     results: str | Path | None = None,
     jobs: int = 1,
@@ -53,18 +62,25 @@ def compare(
 ) -> Comparison:
     """Trains models under several schedules, so that the difference between them can be believed.
 
-    Every schedule has the same tuning budget (learning rates x tuning seeds) on seeds that are not
-    measured again; the best mean of best validation accuracy wins. All schedules of a task
-    (dataset, model, regularizer, optimizer) share one target, set by the tuned baseline's tuning
-    runs before anything is measured: its median best validation accuracy, less one percentage
-    point. Seeds are paired: for a seed every schedule starts from the same weights and meets the
-    same batches in the same order and the same split. The test part is reported and never used to
-    choose.
+    *Equal arithmetic.* The first schedule, the baseline, trains for `epochs`; every other for as many batches as cost
+    the same FLOPs, counted from the compiled programs before anything is trained; the last epoch is then cut short.
 
-    An epoch has whole batches only; which examples are left over changes with the order.
-    Evaluations, one before training and one after each epoch, and first-call compilation are not
-    training time. Losses are without regularizers. A greedy stage is evaluated through its own
-    head. FLOPs are those of the traced programs, as the backend counts them.
+    *Equal tuning.* Every schedule has the same number of settings x tuning seeds, on seeds that are not measured again.
+    Where the best setting lies at an edge of the grid, the grid extends itself, at most three times a side. Two settings
+    are chosen: for score (the best mean of best validation scores) and for cost (the least median of the FLOPs to the
+    target); where they differ, both are measured.
+
+    *One target.* All schedules of a task (dataset, model, regularizer, optimizer) share one, set by the tuning runs of
+    the tuned baseline before anything is measured: their median best validation score, less two standard errors of such
+    a score, or a hundredth of it, whichever is more. Before its first epoch no model reaches it.
+
+    *Pairs.* For a seed every schedule starts from the same weights and meets the same batches in the same order. The
+    test part is reported and never used to choose.
+
+    An epoch has whole batches only; which examples are left over changes with the order. Evaluations, one before
+    training and one after each epoch, and first-call compilation are not training time. Data that fits stays on the device:
+    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches. Losses are without
+    regularizers. A greedy stage is evaluated through its own head.
 
     Args:
         models: A callable `() -> uncompiled keras.Model`, or `{"name": callable}`.
@@ -76,11 +92,23 @@ def compare(
         learning_rates: What is tried; a tuple for all optimizers, or `{"optimizer": tuple}`.
         tuning_seeds: Seeds for each learning rate tried.
         seeds: Seeds with the tuned learning rate.
-        epochs: Epochs of every run.
+        epochs: Epochs of the baseline, and of every run under `budget="epochs"`.
         batch_size: Examples a batch.
-        target: Validation accuracy to reach, between 0 and 1; `None`: from the tuned baseline.
-        loss: A keras loss or its name; `None`: the cross-entropy that fits the model's outputs and
-            the targets.
+        target: Validation score to reach, in the metric's units; `None`: from the tuned baseline.
+        loss: A Keras loss, its name, or a function; `None`: what fits the model's outputs and the targets.
+        metric: What the score is: a Keras metric, its name, or a function. A metric that is not Keras' own has an
+            attribute `direction`, "max" or "min". `None`: accuracy for labels and one-hot rows, binary accuracy for
+            targets of 0 and 1, perplexity for sequences of labels, mean absolute error for numbers.
+        budget: What every schedule may spend of what the baseline spends in `epochs`: "flops"; "seconds", by measured
+            seconds an Update; or "epochs", which is no equal cost.
+        search: What is tuned beside the learning rate, or in its place: `{"schedule.every": (1, 10), "optimizer.momentum":
+            (0.5, 0.9), "model.width": (64, 128), "learning_rate": ...}`. A schedule or optimizer without such an argument
+            has learning rates as much denser. Models take the argument by name.
+        class_weight: `{label: weight}`, as for `fit`.
+        callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`,
+            of which `EarlyStopping` and the like have to be told the `mode`.
+        probes: Callables `() -> layerwise.Probe`: each measured run has new ones, and what they measured is
+            `comparison.probes`, the Probe's frame with a column `run_id` before it. Their time is no training time.
         experiment: A name that goes with every row.
         results: A folder for frames, written as runs end. With runs of the same comparison in it,
             only the others are carried out. `None` keeps all in memory.
@@ -93,7 +121,7 @@ def compare(
 
     Raises:
         ValueError: For an argument that makes no comparison, or a folder that holds another one.
-        TypeError: For models, data, schedules or optimizers that are not what they should be.
+        TypeError: For models, data, schedules, optimizers, a loss or a metric that are not what they should be.
 
     Example:
     >>> import keras, layerwise, numpy as np
@@ -118,6 +146,8 @@ def compare(
             "models must be a callable () -> keras.Model, or a dict of them, so that every run starts from new weights; "
             "got a model. Write a function that builds it."
         )
+    search = dict(search or {})
+    learning_rates = search.pop("learning_rate", learning_rates)
     grid = Grid(
         experiment=experiment,
         datasets=data if isinstance(data, Mapping) else {"data": data},
@@ -132,9 +162,18 @@ def compare(
         batch_size=batch_size,
         target=target,
         loss=loss,
+        metric=metric,
+        budget=budget,
+        search=search,
+        class_weight=class_weight,
+        callbacks=callbacks,
+        probes=tuple(probes),
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an int of at least 1, got {jobs!r}.")
+    for source in (dataset.source for dataset in grid.datasets.values()):
+        if jobs > 1 and isinstance(source, Streams):
+            source.check_workers()
     grid.check()
     if results is not None:
         folder = Path(results)
@@ -156,15 +195,14 @@ def _warn(runs):
             stacklevel=3,
         )
     edges = [
-        f"{Cell.of(dict(zip(frames.KEY, key, strict=True)))} ({tuning.tuned_learning_rate(rows):g})"
+        f"{Cell.of(dict(zip(frames.KEY, key, strict=True)))} ({purpose} {value})"
         for key, rows in runs.groupby(frames.KEY, sort=False)
-        if tuning.at_the_edge(rows)
+        for purpose, value in tuning.at_the_edge(rows).items()
     ]
     if edges:
         warnings.warn(
-            "The tuned learning rate lies at the edge of those tried, so that a better one "
-            f"may lie beyond, in {len(edges)} "
-            f"cells: {'; '.join(edges)}. Try more learning_rates.",
+            "What was tuned lies at the edge of what was tried, so that a better value may lie "
+            f"beyond: {'; '.join(edges)}. Try more.",
             stacklevel=3,
         )
 

@@ -1,108 +1,146 @@
-"""Evaluator: loss and accuracy on every split, from one forward pass over all examples."""
+"""Evaluators: loss and score on every split, off the clock."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from layerwise.comparison.data import Data
+from layerwise.backends import backend
+from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.streams import Streams
+from layerwise.comparison.tasks import Meter, Task, checked
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 * 2**20
+GROUPS = 20  # of the jackknife
+Scores = dict[str, tuple[float, float]]
+
+
+def evaluator_for(
+    source: Arrays | Streams, task: Task, model: keras.Model
+) -> "Evaluator | StreamEvaluator":
+    """What evaluates a model on arrays or streams."""
+    if isinstance(source, Arrays):
+        return Evaluator(source, task, model)
+    return StreamEvaluator(source, task)
 
 
 class Evaluator:
-    """Scores predictions for all rows of a `Data`, and averages them over the rows of each split.
+    """Scores predictions for all rows of arrays, and averages them over the rows of each split.
 
     All splits are predicted in one go, in chunks of one size, so that one small program serves them
-    all and a seed's own split costs nothing. The loss is the compiled loss alone, without
+    all and a seed's own split costs nothing. Another program scores them all. The loss is the compiled loss alone, without
     regularizers: it compares across regularizers, and between a greedy stage and the whole model.
 
     Args:
-        data: A `Data`.
-        loss: A keras loss that gives one value an example (`per_example`).
+        source: The arrays.
+        task: The `Task`.
+        model: The model whose predictions are scored: programs are compiled as it is.
     """
 
-    def __init__(self, data: Data, loss: keras.losses.Loss):
-        self.y, self.loss = data.y, loss
-        row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(data.x)))
+    def __init__(self, source: Arrays, task: Task, model: keras.Model):
+        self.source, self.task = source, task
+        self._y, self._weight = (
+            None if array is None else keras.ops.convert_to_tensor(array)
+            for array in (source.y, source.sample_weight)
+        )
+
+        def measured(*given):
+            return task.measured(*given)
+
+        self._compiled: Callable | None = backend.inference(model, measured, ())
+        row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(source.x)))
         largest = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
-        count = -(-len(self.y) // largest)
-        size = -(-len(self.y) // count)
-        padded = np.minimum(np.arange(count * size), len(self.y) - 1)
+        n = len(source.y)
+        count = -(-n // largest)
+        size = -(-n // count)
+        padded = np.minimum(np.arange(count * size), n - 1)
         self.chunks = [
-            keras.tree.map_structure(keras.ops.convert_to_tensor, data.batch(rows)[0])
+            keras.tree.map_structure(keras.ops.convert_to_tensor, source.batch(rows)[0])
             for rows in np.split(padded, count)
         ]
+        self._last: Any = None
+        self._kept: Any = None
 
-    def __call__(
-        self, predict: Callable[[Any], Any], splits: Mapping[str, np.ndarray]
-    ) -> dict[str, tuple[float, float]]:
-        """`{split: (mean loss, accuracy)}` of what `predict` says of each chunk."""
-        predictions = np.concatenate(
-            [np.asarray(keras.ops.convert_to_numpy(predict(chunk))) for chunk in self.chunks]
-        )[: len(self.y)].astype("float32")
-        losses = keras.ops.convert_to_numpy(self.loss(self.y, predictions))
-        losses = losses.reshape(len(self.y), -1).mean(axis=1)
-        correct = hits(predictions, self.y)
-        return {
-            name: (float(losses[rows].mean(dtype="float64")), float(correct[rows].mean()))
-            for name, rows in splits.items()
-        }
+    def __call__(self, predict: Callable[[Any], Any], seed: int) -> Scores:
+        """`{split: (mean loss, score)}` of what `predict` says of each chunk."""
+        found = [keras.ops.convert_to_tensor(predict(chunk)) for chunk in self.chunks]
+        predictions = found[0] if len(found) == 1 else keras.ops.concatenate(found)
+        splits = self.source.splits(seed)
+        self._last = predictions, splits["validation"]
+        return {name: self._measure(predictions, rows) for name, rows in splits.items()}
+
+    def keep(self) -> None:
+        """Remembers the evaluation that was just made, for `standard_error`."""
+        self._kept = self._last
+
+    def standard_error(self) -> float:
+        """The standard error of the validation score of the kept evaluation, by the delete-a-group jackknife (Shao and
+        Wu 1989): NaN for fewer than two examples.
+        """
+        if self._kept is None:
+            return np.nan
+        predictions, rows = self._kept
+        groups = [g for g in np.array_split(rows, min(GROUPS, len(rows))) if len(g)]
+        if len(groups) < 2:
+            return np.nan
+        scores = [
+            self._measure(predictions, np.setdiff1d(rows, group, assume_unique=True))[1]
+            for group in groups
+        ]
+        return float(np.sqrt((len(groups) - 1) * np.var(scores)))
+
+    def _measure(self, predictions, rows):
+        if self._compiled is not None:
+            try:
+                places = keras.ops.convert_to_tensor(rows.astype("int32"))
+                return checked(*self._compiled(places, self._y, predictions, self._weight))
+            except Exception:  # a metric of plain Python, which is no part of a program
+                self._compiled = None
+        weights = self.source.sample_weight
+        found = np.asarray(keras.ops.convert_to_numpy(predictions), "float32")
+        weight = None if weights is None else weights[rows]
+        return self.task.measure(self.source.y[rows], found[rows], weight)
 
 
-def hits(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """For each example the share of its outputs that are right: 0 or 1 where it has one label.
+class StreamEvaluator:
+    """Scores predictions for streams, one batch after another.
 
-    Example:
-    >>> import numpy as np
-    >>> from layerwise.comparison.evaluator import hits
-    >>> hits(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])).tolist()
-    [1.0, 0.0]
+    Args:
+        source: The streams.
+        task: The `Task`.
     """
-    if np.shape(y) == predictions.shape and predictions.shape[-1] > 1:
-        y = y.argmax(axis=-1)
-    right = predictions.argmax(axis=-1) == np.reshape(y, predictions.shape[:-1])
-    # NaN has no largest entry: argmax would call it class 0.
-    right = right & np.isfinite(predictions).all(axis=-1)
-    return right.reshape(len(predictions), -1).mean(axis=1, dtype="float64")
 
+    def __init__(self, source: Streams, task: Task):
+        self.source, self.task = source, task
+        self._last, self._kept = np.nan, np.nan
 
-def classification_loss(model: keras.Model, data: Data) -> keras.losses.Loss:
-    """The cross-entropy that fits a model's outputs: with or without softmax, for labels or one-hot
-    rows.
+    def __call__(self, predict: Callable[[Any], Any], seed: int) -> Scores:
+        """`{split: (mean loss, score)}`."""
+        return {name: self._measure(predict, name) for name in self.source.parts}
 
-    Raises:
-        ValueError: If the outputs are no class scores for these targets; then name the loss.
-    """
-    x, y = data.batch(slice(0, 16))
-    predictions = np.asarray(keras.ops.convert_to_numpy(model(x)), "float32")
-    n_classes = predictions.shape[-1] if predictions.ndim > 1 else 1
-    one_hot = y.shape == predictions.shape
-    labels = y.size == predictions.size // n_classes and np.issubdtype(y.dtype, np.integer)
-    if n_classes < 2 or not (one_hot or labels):
-        raise ValueError(
-            f"No loss fits outputs of shape {predictions.shape} and targets of shape {y.shape} and "
-            f"type {y.dtype}. A model "
-            "needs an output for each class and integer labels or one-hot rows; or pass loss=... "
-            "to compare()."
+    def keep(self) -> None:
+        """Remembers the evaluation that was just made, for `standard_error`."""
+        self._kept = self._last
+
+    def standard_error(self) -> float:
+        """The standard error of the validation score of the kept evaluation, from the spread of its batches' scores; NaN
+        for fewer than two batches.
+        """
+        return self._kept
+
+    def _measure(self, predict, name):
+        batches: Any = (
+            (y, np.asarray(keras.ops.convert_to_numpy(predict(x)), "float32"), weight)
+            for x, y, weight in self.source.evaluation(name)
         )
-    if labels and not one_hot and data.y.max() >= n_classes:
-        raise ValueError(
-            f"The targets hold the label {data.y.max()}, the model has {n_classes} outputs: labels "
-            "run from 0 to the "
-            "number of outputs less one."
-        )
-    probabilities = (predictions >= 0).all() and np.allclose(predictions.sum(axis=-1), 1, atol=1e-3)
-    kind = (
-        keras.losses.CategoricalCrossentropy
-        if one_hot
-        else keras.losses.SparseCategoricalCrossentropy
-    )
-    return kind(from_logits=not probabilities)
-
-
-def per_example(loss: keras.losses.Loss) -> keras.losses.Loss:
-    """The same loss, one value an example instead of their mean."""
-    return type(loss).from_config(loss.get_config() | {"reduction": None})
+        if name == "validation":
+            batches = list(batches)  # the score of each by itself: predictions are kept, inputs not
+            scores = [self.task.measure(*batch)[1] for batch in batches]
+            enough = len(scores) > 1
+            self._last = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if enough else np.nan
+        meter = Meter(self.task)
+        for batch in batches:
+            meter.update(*batch)
+        return meter.result()

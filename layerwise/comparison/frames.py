@@ -3,7 +3,7 @@
 import functools
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,45 +14,58 @@ import pandas as pd
 
 from layerwise.comparison.data import SPLITS
 from layerwise.comparison.outcome import Outcome
+from layerwise.comparison.settings import knobs_of
+from layerwise.diagnostics.record import COLUMNS
 from layerwise.version import __version__
 
-SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "accuracy")]
+SCORES = [f"{split}_{score}" for split in SPLITS for score in ("loss", "score")]
 KEY = ["dataset", "model", "schedule", "optimizer", "regularizer"]
 TASK = ["dataset", "model", "regularizer", "optimizer"]
 _TEXT = [
     *("experiment", "dataset", "model", "schedule", "optimizer", "regularizer", "phase"),
-    *("backend", "device", "status", "error"),
+    *("budget", "tuned_for", "metric", "direction", "backend", "device", "status", "error"),
     *("run_id", "layerwise_version", "keras_version", "git_commit", "started_at"),
 ]
 _INTEGER = [
-    *("n_blocks", "batch_size", "epochs", "seed", "updates", "examples", "flops"),
+    *("n_blocks", "batch_size", "epochs", "seed", "jobs", "updates", "examples", "flops"),
+    "planned_flops",
     *("optimizer_state_bytes", "peak_memory_bytes"),
     *("epochs_to_target", "updates_to_target", "flops_to_target", "best_epoch"),
 ]
 RUN_COLUMNS = [
     # identity
     *("experiment", "dataset", "model", "n_blocks", "schedule", "optimizer", "regularizer"),
-    *("learning_rate", "batch_size", "epochs", "seed", "phase", "backend", "device"),
+    *("learning_rate", "batch_size", "epochs", "budget", "seed", "phase", "tuned_for"),
+    *("backend", "device", "jobs"),
     # outcome
     *("status", "error"),
     # cost
-    *("updates", "examples", "flops", "train_seconds", "compile_seconds"),
+    *("updates", "examples", "flops", "planned_flops", "train_seconds", "compile_seconds"),
     *("optimizer_state_bytes", "peak_memory_bytes"),
     # convergence
-    *("target", "reached", "epochs_to_target", "updates_to_target", "flops_to_target"),
+    *(
+        "metric",
+        "direction",
+        "target",
+        "reached",
+        "epochs_to_target",
+        "updates_to_target",
+        "flops_to_target",
+    ),
     *("seconds_to_target", "area_under_curve"),
     # generalization
     *SCORES,
     "best_epoch",
     *(f"best_{score}" for score in SCORES),
-    *("generalization_gap", "accuracy_gap"),
+    *("best_validation_score_error", "generalization_gap", "score_gap"),
     # provenance
     *("run_id", "layerwise_version", "keras_version", "git_commit", "started_at"),
 ]
 CURVE_COLUMNS = [
     *("run_id", "epoch", "update", "examples", "flops", "train_seconds", "split", "loss"),
-    "accuracy",
+    "score",
 ]
+PROBE_COLUMNS = ["run_id", *COLUMNS]
 
 
 def environment() -> dict[str, str]:
@@ -84,7 +97,7 @@ def curve_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
             "train_seconds": evaluation.train_seconds,
             "split": split,
             "loss": evaluation.scores[split][0],
-            "accuracy": evaluation.scores[split][1],
+            "score": evaluation.scores[split][1],
         }
         for evaluation in outcome.evaluations
         for split in SPLITS
@@ -92,10 +105,18 @@ def curve_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
     return curve_frame(rows)
 
 
+def probes_of(run_id: str, outcome: Outcome) -> pd.DataFrame:
+    """The rows of `probes` that a run brings."""
+    rows = [probe.assign(run_id=run_id) for probe in outcome.probes if len(probe)]
+    return probe_frame(pd.concat(rows) if rows else [])
+
+
 def row_of(identity: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     """The row of `runs` that a run brings, but for its target: cost, end and best epoch."""
     row = {**identity, "status": outcome.status, "error": outcome.error}
     row |= {
+        "metric": outcome.metric,
+        "direction": outcome.direction,
         "n_blocks": outcome.n_blocks,
         "compile_seconds": outcome.compile_seconds,
         "optimizer_state_bytes": outcome.optimizer_state_bytes,
@@ -108,23 +129,28 @@ def row_of(identity: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
             "flops": last.flops,
             "train_seconds": last.train_seconds,
         }
-    trained = [e for e in outcome.evaluations if e.epoch and _finite(e)]
-    if trained:
-        best = max(trained, key=lambda e: (e.scores["validation"][1], -e.scores["validation"][0]))
+    best = outcome.best
+    if best is not None:
         row |= {"best_epoch": best.epoch} | _scores(best, "best_")
+        row["best_validation_score_error"] = outcome.standard_error
     if outcome.status == "finished":
         row |= _scores(last, "")
-        accuracies = [e.scores["validation"][1] for e in outcome.evaluations if e.epoch]
-        row["area_under_curve"] = float(np.mean(accuracies))
+        scores = [e.scores["validation"][1] for e in outcome.evaluations if e.epoch]
+        row["area_under_curve"] = float(np.mean(scores))
         row["generalization_gap"] = row["test_loss"] - row["train_loss"]
-        row["accuracy_gap"] = row["train_accuracy"] - row["test_accuracy"]
+        row["score_gap"] = outcome.sign * (row["train_score"] - row["test_score"])
     return row
 
 
 def with_target(row: dict[str, Any], curve: pd.DataFrame, target: float | None) -> dict[str, Any]:
-    """The row with its target and what it took: empty where it was missed, never the cap."""
-    validation = curve[curve["split"] == "validation"]
-    there = validation[validation["accuracy"] >= (np.inf if target is None else target)]
+    """The row with its target and what it took: empty where it was missed, never the cap.
+
+    The evaluation before training reaches nothing.
+    """
+    validation = curve[(curve["split"] == "validation") & (curve["epoch"] > 0)]
+    sign = sign_of(row)
+    goal = np.inf if target is None or pd.isna(target) else sign * target
+    there = validation[sign * validation["score"] >= goal]
     first = None if there.empty else there.iloc[0]
     clocks = {"epochs": "epoch", "updates": "update", "flops": "flops", "seconds": "train_seconds"}
     return {
@@ -138,11 +164,27 @@ def with_target(row: dict[str, Any], curve: pd.DataFrame, target: float | None) 
     }
 
 
+def sign_of(row: Mapping[str, Any] | pd.Series) -> int:
+    """1 where a greater score is better in a row of `runs`, -1 where a smaller one is."""
+    return -1 if row["direction"] == "min" else 1
+
+
+def metric_of(runs: pd.DataFrame) -> str:
+    """What the score of a task's runs is; "score" where no run came so far."""
+    named = runs["metric"].dropna()
+    named = named[named != ""]
+    return str(named.iloc[0]) if len(named) else "score"
+
+
 def run_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """Rows as the frame `runs`: every column, in its order and type."""
-    frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    """Rows as the frame `runs`: every column, in its order and type; what was tuned beside the learning rate follows it."""
+    frame = pd.DataFrame(rows)
+    place = RUN_COLUMNS.index("learning_rate") + 1
+    knobs = knobs_of(frame.columns)
+    columns = [*RUN_COLUMNS[:place], *knobs, *RUN_COLUMNS[place:]]
+    frame = frame.reindex(columns=columns)
     types = dict.fromkeys(RUN_COLUMNS, "float64")
-    types |= dict.fromkeys(_TEXT, "str") | dict.fromkeys(_INTEGER, "Int64")
+    types |= dict.fromkeys([*_TEXT, *knobs], "str") | dict.fromkeys(_INTEGER, "Int64")
     frame["reached"] = frame["reached"].eq(True)
     return frame.astype(types | {"reached": "bool"})
 
@@ -152,7 +194,21 @@ def curve_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=CURVE_COLUMNS)
     types = dict.fromkeys(("epoch", "update", "examples", "flops"), "Int64")
     types |= {"run_id": "str", "split": "str", "train_seconds": "float64"}
-    return frame.astype(types | {"loss": "float64", "accuracy": "float64"})
+    return frame.astype(types | {"loss": "float64", "score": "float64"})
+
+
+def probe_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """Rows as the frame `probes`: a Probe's frame, with the run that it is of."""
+    frame = pd.DataFrame(rows, columns=PROBE_COLUMNS).reset_index(drop=True)
+    text = ("run_id", "quantity", "block", "other", "measure")
+    types = dict.fromkeys(PROBE_COLUMNS, "int64") | dict.fromkeys(text, "str")
+    return frame.astype(types | {"value": "float64"})
+
+
+def read_probes(folder: str | Path) -> pd.DataFrame:
+    """`probes` as it was written to a folder; an empty frame where there is none."""
+    path = Path(folder) / "probes.parquet"
+    return probe_frame(pd.read_parquet(path) if path.exists() else [])
 
 
 def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -162,6 +218,8 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if (folder / "runs.csv").exists():
         text = dict.fromkeys(_TEXT, "str")
         options = {"keep_default_na": False, "na_values": [""]}
+        header = pd.read_csv(folder / "runs.csv", nrows=0).columns
+        text |= dict.fromkeys(knobs_of(header), "str")
         runs = pd.read_csv(folder / "runs.csv", dtype=text, **options)
         runs = run_frame(runs.assign(error=runs["error"].fillna("")))
         curves = curve_frame(pd.read_parquet(folder / "curves.parquet"))
@@ -169,13 +227,13 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write(folder: str | Path, **frames: pd.DataFrame) -> None:
-    """Writes each frame whole or not at all: `.parquet` for `curves`, else `.csv`."""
+    """Writes each frame whole or not at all: `.parquet` for `curves` and `probes`, else `.csv`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Curves before runs: a row of `runs` says that the run is there.
+    # Curves and probes before runs: a row of `runs` says that the run is there.
     for name in sorted(frames):
-        if name == "curves":
-            write_atomically(folder / "curves.parquet", frames[name].to_parquet, index=False)
+        if name in ("curves", "probes"):
+            write_atomically(folder / f"{name}.parquet", frames[name].to_parquet, index=False)
         else:
             write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)
 
@@ -191,12 +249,8 @@ def _scores(evaluation, prefix):
     return {
         f"{prefix}{split}_{score}": value
         for split, values in evaluation.scores.items()
-        for score, value in zip(("loss", "accuracy"), values, strict=True)
+        for score, value in zip(("loss", "score"), values, strict=True)
     }
-
-
-def _finite(evaluation):
-    return np.isfinite([value for values in evaluation.scores.values() for value in values]).all()
 
 
 @functools.cache  # the code that runs is the code that was there when the process started

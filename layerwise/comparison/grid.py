@@ -2,17 +2,20 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from layerwise.comparison import settings
+from layerwise.comparison.checks import check_grid, check_made, check_target
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.data import Data
-from layerwise.comparison.seeds import FIRST_TUNING_SEED, seeds_of
+from layerwise.comparison.seeds import seeds_of
+from layerwise.comparison.settings import Setting
+from layerwise.comparison.tasks import Task
+from layerwise.diagnostics import Probe
 from layerwise.schedules import Schedule
 
 
@@ -55,33 +58,17 @@ class Grid:
     seeds: int
     epochs: int
     batch_size: int
-    target: float | None
-    loss: str | keras.losses.Loss | None
+    target: float | None = None
+    loss: Any = None
+    metric: Any = None
+    budget: str = "flops"
+    search: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    class_weight: Mapping[int, float] | None = None
+    callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None
+    probes: tuple[Callable[[], Probe], ...] = ()
 
     def __post_init__(self):
-        for name in ("tuning_seeds", "seeds", "epochs", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")
-        if self.seeds > FIRST_TUNING_SEED:
-            raise ValueError(f"seeds must be at most {FIRST_TUNING_SEED}, got {self.seeds}.")
-        if self.target is not None and not 0 < self.target <= 1:
-            raise ValueError(
-                "target must be a validation accuracy between 0 and 1, or None, got "
-                f"{self.target!r}."
-            )
-        for name in ("datasets", "models", "schedules", "optimizers"):
-            _check_names(name, getattr(self, name))
-        for name, data in self.datasets.items():
-            _check_data(name, data, self.batch_size)
-        if not self.regularizers or len(set(self.regularizers)) != len(self.regularizers):
-            raise ValueError(f"regularizers must be different names, got {self.regularizers!r}.")
-        for optimizer, rates in self.learning_rates.items():
-            if not rates or len(set(rates)) != len(rates) or not all(rate > 0 for rate in rates):
-                raise ValueError(
-                    f"learning_rates must be different positive numbers, got {rates!r} for "
-                    f"{optimizer!r}."
-                )
+        check_grid(self)
 
     @property
     def baseline(self) -> str:
@@ -97,141 +84,134 @@ class Grid:
             )
         ]
 
-    def trials(self, cell: Cell) -> list[tuple[float, int]]:
-        """The learning rates and seeds that tune a cell: as many for each schedule."""
-        return list(
-            itertools.product(
-                self.learning_rates[cell.optimizer], seeds_of("tune", self.tuning_seeds)
-            )
+    # --- what is tuned
+
+    def values(self, cell: Cell) -> dict[str, tuple]:
+        """`{argument: values}` that a cell is tuned over, before the grid extends itself.
+
+        An argument that a schedule or optimizer does not have is not tuned for it; its learning rates lie as much
+        denser, so that every schedule has the same number of trials.
+        """
+        own = self._values(cell)
+        most = max(
+            _count(self._values(dataclasses.replace(cell, schedule=name)))
+            for name in self.schedules
         )
+        others = _count(own) // len(own["learning_rate"])
+        rates = settings.denser(own["learning_rate"], -(-most // others))
+        return own | {"learning_rate": rates}
+
+    def trials(self, cell: Cell) -> list[tuple[Setting, int]]:
+        """The settings and seeds that tune a cell, before the grid extends itself: as many for each schedule."""
+        found = settings.product(self.values(cell))
+        return list(itertools.product(found, seeds_of("tune", self.tuning_seeds)))
 
     def n_runs(self) -> int:
-        """Runs in all."""
+        """Runs in all, before the grid extends itself and where one setting serves both ends."""
         return sum(len(self.trials(cell)) + self.seeds for cell in self.cells())
 
-    def model(self, cell: Cell) -> keras.Model:
+    def reference(self, cell: Cell) -> Setting:
+        """The baseline's setting whose cost is the budget: the first of all values."""
+        own = self._values(dataclasses.replace(cell, schedule=self.baseline))
+        return {name: values[0] for name, values in own.items()}
+
+    # --- what is made
+
+    def model(self, cell: Cell, setting: Setting | None = None) -> keras.Model:
         """A new model of a cell, built, but not compiled."""
-        build = self.models[cell.model]
-        model = build(regularizer=cell.regularizer) if len(self.regularizers) > 1 else build()
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"models[{cell.model!r}] must return a keras.Model, it returned "
-                f"{type(model).__name__}."
-            )
+        given = settings.arguments_of(setting or {}, "model")
+        if len(self.regularizers) > 1:
+            given["regularizer"] = cell.regularizer
+        model = check_made("models", cell.model, self.models[cell.model](**given))
         if not model.built:
-            model(self.datasets[cell.dataset].batch(slice(0, 1))[0])
+            model(self.datasets[cell.dataset].sample()[0])
         return model
 
+    def schedule(self, cell: Cell, setting: Setting | None = None) -> Schedule:
+        """A new schedule of a cell."""
+
+        def factory():
+            return check_made("schedules", cell.schedule, self.schedules[cell.schedule]())
+
+        return settings.made(factory, setting or {}, "schedule")
+
+    def optimizer(self, cell: Cell, setting: Setting) -> keras.optimizers.Optimizer:
+        """A new optimizer of a cell."""
+        rate = setting["learning_rate"]
+
+        def factory():
+            return check_made("optimizers", cell.optimizer, self.optimizers[cell.optimizer](rate))
+
+        return settings.made(factory, setting, "optimizer")
+
+    def task(self, cell: Cell, model: keras.Model) -> Task:
+        """What is measured of a cell's model.
+
+        Raises:
+            ValueError: Loss or metric do not fit the model and the data.
+        """
+        return Task.of(model, self.datasets[cell.dataset], self.loss, self.metric)
+
     def steps_per_epoch(self, cell: Cell) -> int:
-        """Batches of an epoch, whole ones only: which examples are left over changes."""
-        return self.datasets[cell.dataset].sizes["train"] // self.batch_size
+        """Batches of an epoch, whole ones only."""
+        return self.datasets[cell.dataset].source.steps(self.batch_size)
+
+    # --- what it is called
 
     def check(self) -> None:
-        """Raises, before anything is trained, where something of the grid cannot be made."""
+        """Raises, before anything is trained, where something of the grid cannot be made or measured."""
         for cell in self.cells():
-            self._schedule_config(cell.schedule)
-            self._model_config(cell.dataset, cell.model, cell.regularizer)
-            for rate in self.learning_rates[cell.optimizer]:
-                self._optimizer_config(cell.optimizer, rate)
+            for setting, _ in self.trials(cell):
+                self.config("schedule", cell, setting)
+                self.config("optimizer", cell, setting)
+                self.config("model", cell, setting)
+        for dataset, model, regularizer in itertools.product(
+            self.datasets, self.models, self.regularizers
+        ):
+            cell = Cell(dataset, model, regularizer, next(iter(self.optimizers)), self.baseline)
+            self.steps_per_epoch(cell)
+            task = self.task(cell, self.model(cell, self.reference(cell)))
+            if self.target is not None:
+                check_target(self.target, task.name)
 
-    def run_ids(self, environment: Mapping[str, str]) -> set[str]:
-        """The hashes of all runs that may become part of this comparison."""
-        return {
-            self.run_id(cell, rate, seed, phase, environment)
-            for cell in self.cells()
-            for phase, count in (("tune", self.tuning_seeds), ("measure", self.seeds))
-            for rate in self.learning_rates[cell.optimizer]
-            for seed in seeds_of(phase, count)
-        }
+    def config(self, owner: str, cell: Cell, setting: Setting | None = None) -> str:
+        """The config of a cell's schedule, optimizer or model, as text: equal for equal ones."""
+        own = settings.arguments_of(setting or {}, owner)
+        place = (cell.dataset, cell.model, cell.regularizer) if owner == "model" else ()
+        rate = (setting or {}).get("learning_rate") if owner == "optimizer" else None
+        key = "config", owner, getattr(cell, owner), place, rate, settings.key_of(own)
+        if key not in self._made:
+            made = getattr(self, owner)(cell, setting)
+            config = made.get_config() if owner == "schedule" else config_of(made)
+            kind = f"{type(made).__name__} " if owner == "schedule" else ""
+            self._made[key] = kind + as_text(config)
+        return self._made[key]
 
-    def run_id(
-        self,
-        cell: Cell,
-        learning_rate: float,
-        seed: int,
-        phase: str,
-        environment: Mapping[str, str],
-    ) -> str:
-        """The hash of all that determines a run's result."""
-        identity = {
-            "experiment": self.experiment,
-            **dataclasses.asdict(cell),
-            "learning_rate": float(learning_rate),
-            "batch_size": self.batch_size,
-            "epochs": self.epochs,
-            "seed": int(seed),
-            "phase": phase,
-            **environment,
-            "loss": as_text(config_of(self.loss)),
-            "data": self.datasets[cell.dataset].fingerprint,
-            "model_config": self._model_config(cell.dataset, cell.model, cell.regularizer),
-            "optimizer_config": self._optimizer_config(cell.optimizer, learning_rate),
-            "schedule_config": self._schedule_config(cell.schedule),
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    # --- inside
+
+    def _values(self, cell):
+        values: dict[str, Any] = {"learning_rate": self.learning_rates[cell.optimizer]}
+        rate = {"learning_rate": values["learning_rate"][0]}
+        for name, tried in self.search.items():
+            owner, _, argument = name.partition(".")
+            if owner == "model" or argument in self._arguments(owner, cell, rate):
+                values[name] = tried
+        return {name: tuple(tried) for name, tried in values.items()}
+
+    def _arguments(self, owner, cell, rate):
+        key = "arguments", owner, getattr(cell, owner)
+        if key not in self._made:
+            self._made[key] = set(getattr(self, owner)(cell, rate).get_config())
+        return self._made[key]
 
     @functools.cached_property
-    def _configs(self):
+    def _made(self):
         return {}
 
-    def _model_config(self, dataset, model, regularizer):
-        key = ("model", dataset, model, regularizer)
-        if key not in self._configs:
-            self._configs[key] = as_text(
-                config_of(self.model(Cell(dataset, model, regularizer, "", "")))
-            )
-        return self._configs[key]
-
-    def _optimizer_config(self, optimizer, learning_rate):
-        key = ("optimizer", optimizer, learning_rate)
-        if key not in self._configs:
-            made = self.optimizers[optimizer](learning_rate)
-            if not isinstance(made, keras.optimizers.Optimizer):
-                raise TypeError(
-                    f"optimizers[{optimizer!r}] must return a keras optimizer for a learning rate, "
-                    "it returned "
-                    f"{type(made).__name__}."
-                )
-            self._configs[key] = as_text(config_of(made))
-        return self._configs[key]
-
-    def _schedule_config(self, schedule):
-        key = ("schedule", schedule)
-        if key not in self._configs:
-            made = self.schedules[schedule]()
-            if not isinstance(made, Schedule):
-                raise TypeError(
-                    f"schedules[{schedule!r}] must return a layerwise.Schedule, it returned "
-                    f"{type(made).__name__}."
-                )
-            self._configs[key] = f"{type(made).__name__} {as_text(made.get_config())}"
-        return self._configs[key]
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker makes its own models.
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
-def _check_names(name, value):
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError(
-            f"{name} must be a dict {{name: entry}} with at least one entry, got {value!r}."
-        )
-    for key, entry in value.items():
-        if not isinstance(key, str) or not key:
-            raise ValueError(f"{name} must have names that are strings, got {key!r}.")
-        if name != "datasets" and not callable(entry):
-            raise TypeError(
-                f"{name}[{key!r}] must be a callable that makes a new one for each cell, got "
-                f"{type(entry).__name__}. Write lambda: ... around it."
-            )
-
-
-def _check_data(name, data, batch_size):
-    if not isinstance(data, Data):
-        raise TypeError(
-            "data must be layerwise.Data(train=(x, y), validation=(x, y), test=(x, y)) or a dict "
-            "of them, got "
-            f"{type(data).__name__} for {name!r}."
-        )
-    if data.sizes["train"] < batch_size:
-        raise ValueError(
-            f"batch_size must be at most the {data.sizes['train']} training examples of {name!r}, "
-            f"got {batch_size}."
-        )
+def _count(values):
+    return len(settings.product(values))

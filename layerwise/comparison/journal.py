@@ -22,11 +22,16 @@ class Journal:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self._read: dict[str, tuple[dict, pd.DataFrame]] = {}
+        self._probes: dict[str, pd.DataFrame] = {}
 
-    def add(self, row: dict[str, Any], curve: pd.DataFrame) -> None:
-        """Keeps a run: its row without the target, and its curve."""
+    def add(
+        self, row: dict[str, Any], curve: pd.DataFrame, probes: pd.DataFrame | None = None
+    ) -> None:
+        """Keeps a run: its row without the target, its curve, and what Probes measured."""
         self.folder.mkdir(parents=True, exist_ok=True)
         entry = {"row": row, "curve": curve.to_dict("list")}
+        if probes is not None and len(probes):
+            entry["probes"] = probes.to_dict("list")
 
         def write(path):
             path.write_text(json.dumps(entry, default=_number))
@@ -35,7 +40,7 @@ class Journal:
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker only writes; what this process reads meanwhile must not be pickled while it grows.
-        return {"folder": self.folder, "_read": {}}
+        return {"folder": self.folder, "_read": {}, "_probes": {}}
 
     def __len__(self) -> int:
         return len(self._files())
@@ -45,10 +50,20 @@ class Journal:
         self._update()
         return [row for row, _ in self._read.values()]
 
+    def entries(self) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+        """The runs, each as its row and its curve."""
+        self._update()
+        return list(self._read.values())
+
     def curves(self) -> dict[str, pd.DataFrame]:
         """`{run_id: curve}`."""
         self._update()
         return {run_id: curve for run_id, (_, curve) in self._read.items()}
+
+    def probes(self) -> dict[str, pd.DataFrame]:
+        """`{run_id: what Probes measured}`, of the runs that had any."""
+        self._update()
+        return dict(self._probes)
 
     def clear(self) -> None:
         """Removes all files."""
@@ -66,6 +81,8 @@ class Journal:
                 entry = json.loads(path.read_text())
                 curve = frames.curve_frame(pd.DataFrame(entry["curve"]))
                 self._read[path.stem] = entry["row"], curve
+                if "probes" in entry:
+                    self._probes[path.stem] = frames.probe_frame(pd.DataFrame(entry["probes"]))
 
 
 def _number(value):

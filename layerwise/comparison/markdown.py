@@ -4,70 +4,98 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.comparison.frames import TASK
-from layerwise.comparison.statistics import relative_costs
-
-_HEADER = [
-    *("schedule", "learning rate", "reached", "epochs", "updates", "FLOPs", "seconds"),
-    *("test accuracy, %", "test loss", "accuracy gap, points"),
-]
+from layerwise.comparison import intervals, settings, tuning
+from layerwise.comparison.frames import TASK, metric_of
+from layerwise.comparison.statistics import costs, relative_costs
 
 
 def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
     """One table per task: cost to reach the target as a multiple of the baseline's, and
     generalization at the end.
 
-    Numbers are interquartile means over seeds with 95 % bootstrap intervals; multiples are paired
-    by seed, over the runs that reached the target (`reached` says how many did).
+    Costs are of the runs that were tuned for cost: medians over seeds, where a miss is infinite; multiples are paired by
+    seed. Generalization is of the runs that were tuned for score: means. Intervals are 95 %.
     """
-    costs = relative_costs(runs, baseline)
+    relative = relative_costs(runs, baseline)
     parts = []
     for task, rows in summary.groupby(TASK, sort=False):
-        target = runs.loc[(runs[TASK] == list(task)).all(axis=1), "target"].max()
-        goal = "no target" if np.isnan(target) else f"target {target:.1%} validation accuracy"
-        parts += [f"**{', '.join(part for part in task if part != 'none')}** ({goal})", ""]
-        parts += [_line(_HEADER), _line(["---"] * len(_HEADER))]
-        for _, row in rows.iterrows():
-            own = costs[
-                (costs[TASK] == list(task)).all(axis=1) & (costs["schedule"] == row["schedule"])
-            ]
-            parts.append(_line(_cells(row, own.set_index("clock"), row["schedule"] == baseline)))
+        own = runs[(runs[TASK] == list(task)).all(axis=1)]
+        metric = metric_of(own).replace("_", " ")
+        percent = "accuracy" in metric
+        target = own["target"].max()
+        said = f"{target:.1%}" if percent else f"{target:.3g}"
+        goal = "no target" if np.isnan(target) else f"target {said} validation {metric}"
+        budget = ", ".join(f"equal {name}" for name in own["budget"].dropna().unique())
+        name = ", ".join(part for part in task if part != "none")
+        parts += [f"**{name}** ({goal}{'; ' + budget if budget else ''})", ""]
+        header = ["schedule", "tuned", "reached", "epochs", "updates", "FLOPs", "seconds"]
+        header += [f"test {metric}{', %' if percent else ''}", "test loss"]
+        header += [f"{metric} gap{', points' if percent else ''}"]
+        parts += [_line(header), _line(["---"] * len(header))]
+        for schedule in rows["schedule"].unique():
+            cell = own[own["schedule"] == schedule]
+            here = relative[(relative[TASK] == list(task)).all(axis=1)]
+            here = here[here["schedule"] == schedule].set_index("clock")
+            scored = rows[rows["schedule"] == schedule]
+            by_score = scored[scored["tuned_for"] == "score"]
+            scored = (by_score if len(by_score) else scored).iloc[0]
+            parts.append(_line(_cells(cell, scored, here, schedule == baseline, percent)))
         parts.append("")
     return "\n".join(parts)
 
 
-def _cells(row, costs, is_baseline):
-    n_reached, n_runs = costs.loc["epochs", ["n_reached", "n_runs"]]
-    epochs = _interval(row, "epochs_to_target", "{:.3g}") if n_reached else "missed"
+def _cells(cell, scored, relative, is_baseline, percent):
+    cheapest = tuning.of_purpose(cell, "cost")
+    n_reached = int(cheapest["reached"].sum())
+    found = intervals.median(costs(cheapest, "epochs"))
+    epochs = _numbers(found, "{:.3g}") if n_reached else "missed"
     multiples = [
-        "1×" if is_baseline and n_reached else _multiple(costs.loc[clock])
+        "missed"
+        if not n_reached
+        else "1×"
+        if is_baseline
+        else _numbers(relative.loc[clock, ["ratio", "low", "high"]], "{:.2g}×")
         for clock in ("updates", "flops", "seconds")
     ]
+    factor = 100 if percent else 1
+    form = "{:.1f}" if percent else "{:.3g}"
+    used = {
+        settings.in_words(settings.setting_of(part.iloc[0]))
+        for part in (tuning.of_purpose(cell, purpose) for purpose in tuning.PURPOSES)
+    }
     return [
-        row["schedule"],
-        f"{row['learning_rate']:g}",
-        f"{n_reached} of {n_runs}",
+        scored["schedule"],
+        _tuned(cell) if len(used) > 1 else next(iter(used)).removeprefix("learning rate "),
+        f"{n_reached} of {len(cheapest)}",
         epochs,
         *multiples,
-        _interval(row, "test_accuracy", "{:.1f}", 100),
-        _interval(row, "test_loss", "{:.3f}"),
-        _interval(row, "accuracy_gap", "{:.1f}", 100),
+        _interval(scored, "test_score", form, factor),
+        _interval(scored, "test_loss", "{:.3f}"),
+        _interval(scored, "score_gap", form, factor),
     ]
 
 
-def _multiple(cost):
-    if not cost["n_reached"]:
-        return "missed"
-    return "–" if np.isnan(cost["iqm"]) else _numbers(cost[["iqm", "low", "high"]], "{:.2g}×")
+def _tuned(cell):
+    """What was tuned, where cost and score want different settings."""
+    words = [
+        settings.in_words(settings.setting_of(tuning.of_purpose(cell, purpose).iloc[0]))
+        for purpose in ("cost", "score")
+    ]
+    cost, score = (text.removeprefix("learning rate ") for text in words)
+    return f"{cost} for cost, {score} for score"
 
 
 def _interval(row, metric, form, factor=1):
-    values = row[[f"{metric}_iqm", f"{metric}_low", f"{metric}_high"]].astype("float64") * factor
-    return "–" if np.isnan(values.iloc[0]) else _numbers(values, form)
+    values = row[[f"{metric}_mean", f"{metric}_low", f"{metric}_high"]].astype("float64") * factor
+    return _numbers(values, form)
 
 
 def _numbers(values, form):
-    center, low, high = (form.format(value) for value in values)
+    center, low, high = (
+        form.format(value).replace("inf×", "∞").replace("inf", "∞") for value in values
+    )
+    if "nan" in center:
+        return "–"
     return center if "nan" in low else f"{center} [{low}, {high}]"
 
 

@@ -3,6 +3,9 @@
 import collections
 import dataclasses
 
+import numpy as np
+import pandas as pd
+
 from layerwise.steps import Update
 
 
@@ -15,7 +18,7 @@ class Evaluation:
         examples: Examples seen so far.
         train_seconds: Seconds of training so far, without evaluations and first-call compilation.
         counts: How often each Update ran so far, and whatever else a schedule counts as work.
-        scores: `{split: (loss, accuracy)}`.
+        scores: `{split: (loss, score)}`.
         flops: Floating-point operations so far; known when the run is over.
     """
 
@@ -25,6 +28,11 @@ class Evaluation:
     counts: collections.Counter
     scores: dict[str, tuple[float, float]]
     flops: int | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether all losses and scores are finite numbers."""
+        return all(np.isfinite(value) for values in self.scores.values() for value in values)
 
     @property
     def update(self) -> int:
@@ -41,13 +49,37 @@ class Outcome:
         error: Why it failed.
         n_blocks: Blocks of the schedule; 1 where all layers move as one.
         compile_seconds: Seconds of calls that compiled a program.
+        metric: What the score is.
+        direction: "max" where more of it is better, "min" where less is.
         optimizer_state_bytes: Bytes of optimizer state that are held at the end.
+        standard_error: Of the best validation score, as an estimate from the validation part.
         evaluations: One before training and one after each epoch.
+        probes: What Probes measured.
     """
 
     status: str
     error: str = ""
     n_blocks: int | None = None
     compile_seconds: float = 0.0
+    metric: str = ""
+    direction: str = "max"
     optimizer_state_bytes: int | None = None
+    standard_error: float | None = None
     evaluations: list[Evaluation] = dataclasses.field(default_factory=list)
+    probes: list[pd.DataFrame] = dataclasses.field(default_factory=list)
+
+    @property
+    def sign(self) -> int:
+        """1 where a greater score is better, -1 where a smaller one is."""
+        return 1 if self.direction == "max" else -1
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation with the best validation score, ties to the lower loss; untrained models are not asked."""
+        trained = [e for e in self.evaluations if e.epoch and e.finite]
+        return max(trained, key=self.merit, default=None)
+
+    def merit(self, evaluation: Evaluation) -> tuple[float, float]:
+        """What `best` goes by: greater is better."""
+        loss, score = evaluation.scores["validation"]
+        return self.sign * score, -loss

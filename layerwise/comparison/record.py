@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.comparison import frames, tuning
-from layerwise.comparison.execute import execute
+from layerwise.comparison import frames, settings
+from layerwise.comparison.execute import execute, settled
 from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.result import Comparison
 
@@ -35,8 +36,10 @@ class Record:
         self.grid, self.journal, self.folder = grid, journal, folder
         if folder is None:
             self.done, self.done_curves = frames.run_frame([]), frames.curve_frame([])
+            self.done_probes = frames.probe_frame([])
         else:
             self.done, self.done_curves = frames.read(folder)
+            self.done_probes = frames.read_probes(folder)
         self._with_target: dict[tuple, dict] = {}
         self._written = 0.0
         if not self.done.empty or len(journal):
@@ -47,9 +50,15 @@ class Record:
         if self.folder is not None:
             _note_settings(self.folder, self.grid, jobs)
         journaled = {row["run_id"] for row in self.journal.rows()}
-        done = self.done[~self.done["run_id"].isin(journaled)].to_dict("records")
+        curves = dict(list(self.done_curves.groupby("run_id")))
+        done = [
+            (row, curves.get(row["run_id"], self.done_curves[:0]))
+            for row in self.done.to_dict("records")
+            if row["run_id"] not in journaled
+        ]
         execute(self.grid, self.journal, done, jobs, verbose, self.keep)
-        comparison = Comparison.of(*self._frames())
+        runs, curves = self._frames()
+        comparison = Comparison.of(runs, curves, self._probes(runs))
         if self.folder is not None:
             frames.write(self.folder, summary=comparison.summary)
         self.journal.clear()
@@ -62,46 +71,41 @@ class Record:
             return
         runs, curves = self._frames()
         if not runs.empty:
-            frames.write(self.folder, runs=runs, curves=curves)
+            more = {"probes": self._probes(runs)} if self.grid.probes else {}
+            frames.write(self.folder, runs=runs, curves=curves, **more)
         self._written = time.monotonic()
 
     def _frames(self):
         """`(runs, curves)` of all runs so far, in the order of the grid."""
         rows = {row["run_id"]: row for row in self._rows()}
         curves = {**dict(list(self.done_curves.groupby("run_id"))), **self.journal.curves()}
-        targets = self._targets(frames.run_frame(rows.values()))
+        none = frames.curve_frame([])
+        entries = [(row, curves.get(name, none)) for name, row in rows.items()]
+        targets = {
+            cell.task: settled(self.grid, cell, entries)
+            for cell in self.grid.cells()
+            if cell.schedule == self.grid.baseline
+        }
         ordered = []
-        for row in sorted(rows.values(), key=self._place):
-            target = targets.get(Cell.of(row).task)
+        for row, curve in sorted(entries, key=lambda entry: self._place(entry[0])):
+            target = targets[Cell.of(row).task]
             key = row["run_id"], target
             if key not in self._with_target:
-                self._with_target[key] = frames.with_target(row, curves[row["run_id"]], target)
+                self._with_target[key] = frames.with_target(row, curve, target)
             ordered.append(self._with_target[key])
         runs = frames.run_frame(ordered)
-        found = [curves[run_id] for run_id in runs["run_id"]]
-        return runs, pd.concat(found, ignore_index=True) if found else frames.curve_frame([])
+        found = [curves[run_id] for run_id in runs["run_id"] if run_id in curves]
+        return runs, pd.concat(found, ignore_index=True) if found else none
+
+    def _probes(self, runs):
+        """What Probes measured in all runs so far."""
+        found = {**dict(list(self.done_probes.groupby("run_id"))), **self.journal.probes()}
+        known = [found[run_id] for run_id in runs["run_id"] if run_id in found]
+        return pd.concat(known, ignore_index=True) if known else frames.probe_frame([])
 
     def _rows(self):
         """All runs so far; a run that is in both the folder and the journal comes twice."""
         return [*self.done.to_dict("records"), *self.journal.rows()]
-
-    def _targets(self, runs):
-        """`{task: target}`; `None` while the baseline's tuning is not over."""
-        tasks = {
-            cell.task: cell for cell in self.grid.cells() if cell.schedule == self.grid.baseline
-        }
-        if self.grid.target is not None:
-            return dict.fromkeys(tasks, self.grid.target)
-        targets = {}
-        for task, cell in tasks.items():
-            own = runs[
-                (runs[frames.KEY] == [getattr(cell, name) for name in frames.KEY]).all(axis=1)
-            ]
-            n_tuned = int((own["phase"] == "tune").sum())
-            targets[task] = (
-                tuning.target_of(own) if n_tuned == len(self.grid.trials(cell)) else None
-            )
-        return targets
 
     @functools.cached_property
     def _places(self):
@@ -109,12 +113,14 @@ class Record:
 
     def _place(self, row):
         cell = self._places[Cell.of(row)]
-        return cell, row["phase"] == "measure", row["learning_rate"], row["seed"]
+        setting = settings.key_of(settings.setting_of(row) | {"learning_rate": 0.0})
+        phase = row["phase"] == "measure", row["tuned_for"] == "cost"
+        return cell, phase, setting, row["learning_rate"], row["seed"]
 
     def _check(self):
         """Raises where the folder holds runs that are not of this comparison."""
-        known, rows = self.grid.run_ids(frames.environment()), self._rows()
-        others = [row for row in rows if row["run_id"] not in known]
+        environment, rows = frames.environment(), self._rows()
+        others = [row for row in rows if not holds(self.grid, row, environment)]
         if others:
             raise ValueError(
                 f"{self.folder} holds {len(others)} of {len(rows)} runs of another comparison, for "
@@ -149,6 +155,8 @@ def _note_settings(folder, grid, jobs):
         "epochs": grid.epochs,
         "batch_size": grid.batch_size,
         "target": grid.target,
+        "budget": grid.budget,
+        "search": grid.search,
         "sessions": sessions,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,13 @@ class Comparison:
         runs: One row a run, also one that diverged or failed.
         curves: One row per run, evaluation and split, the evaluation before training included.
         summary: One row per (dataset, model, schedule, optimizer, regularizer).
+        probes: What the Probes of measured runs found: `run_id`, and the columns of a Probe's frame.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     summary: pd.DataFrame
+    probes: pd.DataFrame = dataclasses.field(default_factory=lambda: frames.probe_frame([]))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
@@ -34,12 +36,15 @@ class Comparison:
             raise FileNotFoundError(
                 f"{folder} holds no runs.csv with runs: run the comparison first."
             )
-        return cls.of(runs, curves)
+        return cls.of(runs, curves, frames.read_probes(folder))
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, curves: pd.DataFrame) -> "Comparison":
+    def of(
+        cls, runs: pd.DataFrame, curves: pd.DataFrame, probes: pd.DataFrame | None = None
+    ) -> "Comparison":
         """The comparison with its summary; the first schedule in `runs` is the baseline."""
-        return cls(runs, curves, statistics.summarize(runs, runs["schedule"].iloc[0]))
+        summary = statistics.summarize(runs, runs["schedule"].iloc[0])
+        return cls(runs, curves, summary, frames.probe_frame([] if probes is None else probes))
 
     @property
     def baseline(self) -> str:

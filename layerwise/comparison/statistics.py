@@ -1,198 +1,216 @@
-"""From runs to statements: interquartile means over seeds, bootstrap intervals, paired differences.
+"""From runs to statements: medians and means over seeds, paired with the baseline's run of the same seed.
 
-Interquartile mean, bootstrap and probability of improvement as in Agarwal et al., Deep
-reinforcement learning at the edge of the statistical precipice (NeurIPS 2021).
+A missed target is an infinite cost, not a missing one. Intervals are those of `intervals`.
 """
 
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from layerwise.comparison.frames import KEY, TASK
-from layerwise.comparison.tuning import tuned_learning_rate
+from layerwise.comparison import intervals, settings, tuning
+from layerwise.comparison.frames import KEY, TASK, sign_of
 
-# Whether more is better.
+CLOCKS = {
+    "epochs": "epochs",
+    "updates": "updates",
+    "flops": "flops",
+    "seconds": "train_seconds",
+}
+# Whether more is better; None: as the metric has it.
 METRICS = {
-    "epochs_to_target": False,
-    "flops_to_target": False,
-    "seconds_to_target": False,
-    "area_under_curve": True,
+    "area_under_curve": None,
     "train_loss": False,
     "test_loss": False,
-    "test_accuracy": True,
-    "accuracy_gap": False,
+    "test_score": None,
+    "score_gap": False,
 }
-_SUFFIXES = ("iqm", "low", "high", "difference", "difference_low", "difference_high", "improvement")
+_SUFFIXES = (
+    *("mean", "low", "high", "difference", "difference_low", "difference_high", "p"),
+    *("improvement", "improvement_low", "improvement_high"),
+)
 SUMMARY_COLUMNS = [
-    *(*KEY, "learning_rate", "n_runs", "n_finished", "reach_rate"),
+    *(*KEY, "tuned_for", "learning_rate", "n_runs", "n_finished"),
+    *("reach_rate", "reach_low", "reach_high"),
+    *(f"{clock}_to_target_{end}" for clock in CLOCKS for end in ("median", "low", "high")),
     *(f"{metric}_{suffix}" for metric in METRICS for suffix in _SUFFIXES),
 ]
-RESAMPLES = 10_000
-
-
-def interquartile_mean(values: Sequence[float] | np.ndarray, axis: int = -1) -> Any:
-    """The mean of the middle half.
-
-    Example:
-    >>> from layerwise.comparison.statistics import interquartile_mean
-    >>> float(interquartile_mean([1.0, 2.0, 3.0, 100.0]))
-    2.5
-    """
-    return scipy.stats.trim_mean(values, 0.25, axis=axis)
-
-
-def estimate(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:
-    """`(interquartile mean, low, high)` with the 95 % percentile bootstrap interval; the same for
-    the same values.
-
-    NaN where there are no values; no interval for a single one.
-
-    Example:
-    >>> from layerwise.comparison.statistics import estimate
-    >>> estimate([2.0, 2.0, 2.0])
-    (2.0, 2.0, 2.0)
-    """
-    values = np.asarray(values, "float64")
-    if not len(values):
-        return np.nan, np.nan, np.nan
-    center = float(interquartile_mean(values))
-    if len(values) == 1:
-        return center, np.nan, np.nan
-    interval = scipy.stats.bootstrap(
-        (values,),
-        interquartile_mean,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return center, float(interval.low), float(interval.high)
-
-
-def probability_of_improvement(
-    values: Sequence[float] | np.ndarray | pd.Series,
-    baseline: Sequence[float] | np.ndarray | pd.Series,
-    more_is_better: bool,
-) -> float:
-    """How likely a run of the one beats a run of the other: wins, and half of the ties, over all
-    pairs.
-
-    A missing value (a target that was missed, a run that diverged) loses against any other and ties
-    with another missing.
-
-    Example:
-    >>> from layerwise.comparison.statistics import probability_of_improvement
-    >>> probability_of_improvement([3, 4], [5, float("nan")], more_is_better=False)
-    1.0
-    """
-    if not len(values) or not len(baseline):
-        return np.nan
-    sign = 1.0 if more_is_better else -1.0
-    ours, theirs = (
-        np.nan_to_num(sign * np.asarray(v, "float64"), nan=-np.inf) for v in (values, baseline)
-    )
-    wins = ours[:, None] > theirs[None, :]
-    ties = ours[:, None] == theirs[None, :]
-    return float(np.mean(wins + 0.5 * ties))
 
 
 def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """The frame `summary`: one row per cell, from its measured runs.
+    """The frame `summary`: one row per cell and what it was tuned for.
 
-    Costs are over the runs that reached the target, with `reach_rate` beside them; losses and
-    accuracies over the runs that finished, with `n_finished` beside them. Differences are paired by
-    seed (schedule less baseline; where both have a value). `improvement` takes all runs: a missing
-    value counts as the worst.
+    Costs are medians, the rest means, with 95 % intervals. `_difference` is the mean of the paired differences to the
+    baseline, `_p` of a paired t test, corrected over the schedules of a task (Holm), `_improvement` how likely a run
+    beats the baseline's of the same seed: a missing value counts as the worst.
 
     Args:
         runs: The frame `runs`.
-        baseline: The name of the schedule that others are compared with. Its own differences are
-            empty.
+        baseline: The name of the schedule that others are compared with. Its own differences are empty.
     """
-    rows = []
-    for key, cell in runs.groupby(KEY, sort=False):
-        measured = cell[cell["phase"] == "measure"].set_index("seed")
-        if measured.empty:
-            continue
-        row = dict(zip(KEY, key, strict=True))
-        task = (runs[TASK] == [row[name] for name in TASK]).all(axis=1)
-        reference = runs[task & (runs["schedule"] == baseline) & (runs["phase"] == "measure")]
-        row |= {
-            "learning_rate": tuned_learning_rate(cell)
-            if (cell["phase"] == "tune").any()
-            else np.nan,
-            "n_runs": len(measured),
-            "n_finished": int((measured["status"] == "finished").sum()),
-            "reach_rate": float(measured["reached"].mean()),
-        }
-        is_baseline = row["schedule"] == baseline
-        for metric, more_is_better in METRICS.items():
-            row |= _metric(
-                metric, measured, reference.set_index("seed"), more_is_better, is_baseline
-            )
+    rows, references = [], _References(runs, baseline)
+    for key, purpose, measured in _cells(runs):
+        row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose}
+        row |= settings.columns_of(settings.setting_of(measured.iloc[0]))
+        n_reached, n_runs = int(measured["reached"].sum()), len(measured)
+        row |= {"n_runs": n_runs, "n_finished": int((measured["status"] == "finished").sum())}
+        ends = ("reach_rate", "reach_low", "reach_high")
+        row |= dict(zip(ends, intervals.share(n_reached, n_runs), strict=True))
+        for clock in CLOCKS:
+            found = intervals.median(costs(measured, clock))
+            names = (f"{clock}_to_target_{end}" for end in ("median", "low", "high"))
+            row |= dict(zip(names, found, strict=True))
+        theirs = references.of(key, purpose)
+        for metric in METRICS:
+            row |= _metric(metric, measured, None if row["schedule"] == baseline else theirs)
         rows.append(row)
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    knobs = settings.knobs_of(runs.columns)
+    place = SUMMARY_COLUMNS.index("learning_rate") + 1
+    columns = [*SUMMARY_COLUMNS[:place], *knobs, *SUMMARY_COLUMNS[place:]]
+    summary = pd.DataFrame(rows, columns=columns)
+    for metric in METRICS:
+        corrected = summary.groupby([*TASK, "tuned_for"], sort=False)[f"{metric}_p"]
+        summary[f"{metric}_p"] = corrected.transform(intervals.holm)
+    return summary
 
 
-def paired(
-    runs: pd.DataFrame,
-    baseline: str,
-    column: str,
-    combine: Callable[[pd.Series, pd.Series], pd.Series],
-) -> pd.DataFrame:
-    """`combine(value, the baseline's value)` for each measured run of every cell, paired by seed.
+def costs(measured: pd.DataFrame, clock: str) -> pd.Series:
+    """What each run took to the target by a clock (`CLOCKS`): infinite where it missed it."""
+    return measured[f"{clock}_to_target"].astype("float64").where(measured["reached"], np.inf)
+
+
+def paired(runs: pd.DataFrame, baseline: str, column: str, purpose: str = "score") -> pd.DataFrame:
+    """Each measured run's value beside that of the baseline's run of the same seed.
 
     Args:
         runs: The frame `runs`.
         baseline: The name of the baseline schedule.
-        column: A column of `runs`.
-        combine: Of two series, for example `operator.sub`.
+        column: A column of `runs`; one that ends in `_to_target` is infinite where the target was missed.
+        purpose: What the runs were tuned for.
 
     Returns:
-        A frame with the key of a cell, `seed` and `value`; pairs with a missing value are left out.
+        A frame with the key of a cell, `seed`, `value` and `reference`.
     """
-    measured = runs.loc[runs["phase"] == "measure", [*KEY, "seed", column]]
-    reference = measured[measured["schedule"] == baseline].drop(columns="schedule")
-    pairs = measured.merge(reference, on=[*TASK, "seed"], suffixes=("", "_baseline"))
-    value = combine(pairs[column].astype("float64"), pairs[f"{column}_baseline"].astype("float64"))
-    pairs = pairs[[*KEY, "seed"]].assign(value=value.replace([np.inf, -np.inf], np.nan))
-    return pairs.dropna(subset="value")
+    parts, references = [], _References(runs, baseline)
+    for key, cell in runs.groupby(KEY, sort=False):
+        measured = tuning.of_purpose(cell, purpose)
+        if measured.empty:
+            continue
+        theirs = references.of(key, purpose)
+        both = pd.concat(
+            {"value": _values(measured, column), "reference": _values(theirs, column)},
+            axis=1,
+            join="inner",
+        )
+        both = both.rename_axis("seed").reset_index()
+        parts.append(both.assign(**dict(zip(KEY, key, strict=True))))
+    return pd.concat(parts, ignore_index=True)[[*KEY, "seed", "value", "reference"]]
 
 
 def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """What reaching the target cost, as a multiple of what it cost the baseline, paired by seed.
 
+    A run that missed the target costs infinitely much, and where both missed it neither is cheaper: 1.
+
     Args:
         runs: The frame `runs`.
         baseline: The name of the baseline schedule.
 
     Returns:
-        A frame with one row per cell and clock (`epochs`, `updates`, `flops`, `seconds`): the key
-        of the cell, `clock`, `iqm`, `low`, `high` (of the ratio; NaN where no pair of runs reached
-        the target), `n_reached`, `n_runs`.
+        A frame with one row per cell and clock (`epochs`, `updates`, `flops`, `seconds`): the key of the cell, `clock`,
+        `ratio` (the median), `low`, `high`, `restricted` (the mean cost over the baseline's, both up to the least that a
+        finished run of the task spent), `n_reached`, `n_runs`.
     """
-    measured = runs[runs["phase"] == "measure"]
-    counts = measured.groupby(KEY, sort=False)["reached"].agg(["sum", "size"])
     rows = []
-    for clock in ("epochs", "updates", "flops", "seconds"):
-        ratios = paired(runs, baseline, f"{clock}_to_target", operator.truediv)
-        for key, (n_reached, n_runs) in counts.iterrows():
-            values = ratios.loc[(ratios[KEY] == list(key)).all(axis=1), "value"]
-            numbers = (*estimate(values), int(n_reached), int(n_runs))
-            rows.append((*key, clock, *numbers))
-    return pd.DataFrame(rows, columns=[*KEY, "clock", "iqm", "low", "high", "n_reached", "n_runs"])
+    tasks = dict(iter(runs.groupby(TASK, sort=False)))
+    for clock in CLOCKS:
+        limits = {key: horizon(task, clock) for key, task in tasks.items()}
+        pairs = paired(runs, baseline, f"{clock}_to_target", "cost")
+        for key, cell in pairs.groupby(KEY, sort=False):
+            both = np.isinf(cell["value"]) & np.isinf(cell["reference"])
+            ratios = (cell["value"] / cell["reference"]).where(~both, 1.0)
+            limit = limits[_task_of(key)]
+            restricted = cell["value"].clip(upper=limit).mean()
+            restricted /= cell["reference"].clip(upper=limit).mean()
+            counts = int(np.isfinite(cell["value"]).sum()), len(cell)
+            rows.append((*key, clock, *intervals.median(ratios), restricted, *counts))
+    ends = ["ratio", "low", "high", "restricted", "n_reached", "n_runs"]
+    frame = pd.DataFrame(rows, columns=[*KEY, "clock", *ends])
+    # Never reached by either: there is no cost to compare.
+    reached = frame.groupby([*TASK, "clock"], sort=False)["n_reached"].transform("sum") > 0
+    frame[["ratio", "low", "high", "restricted"]] = frame[
+        ["ratio", "low", "high", "restricted"]
+    ].where(reached)
+    return frame
 
 
-def _metric(name, measured, reference, more_is_better, is_baseline):
-    values = measured[name].astype("float64")
-    result = dict(zip(("iqm", "low", "high"), estimate(values.dropna()), strict=True))
-    if not is_baseline:
-        theirs = reference[name].astype("float64")
-        difference = estimate((values - theirs).dropna())
+def horizon(runs: pd.DataFrame, clock: str) -> float:
+    """The least that a finished measured run spent in all by a clock: up to there survival is known for every run."""
+    finished = runs[(runs["phase"] == "measure") & (runs["status"] == "finished")]
+    return float(finished[CLOCKS[clock]].astype("float64").min())
+
+
+def survival(runs: pd.DataFrame, clock: str) -> pd.DataFrame:
+    """The share of measured runs, tuned for cost, that have not reached the target after a cost: one row a step.
+
+    Every run trains to its budget or diverges, which never reaches it: nothing is censored earlier.
+
+    Returns:
+        A frame with the key of a cell, `cost`, `share`: the share from that cost on; the first row is at cost 0.
+    """
+    rows = []
+    for key, cell in runs.groupby(KEY, sort=False):
+        measured = tuning.of_purpose(cell, "cost")
+        if measured.empty:
+            continue
+        reached = np.sort(costs(measured, clock)[measured["reached"]])
+        shares = 1 - np.arange(len(reached) + 1) / len(measured)
+        rows += [(*key, cost, left) for cost, left in zip([0.0, *reached], shares, strict=True)]
+    return pd.DataFrame(rows, columns=[*KEY, "cost", "share"])
+
+
+def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple, str, pd.DataFrame]]:
+    """`(key, purpose, measured runs)`."""
+    measured = runs[runs["phase"] == "measure"]
+    for (*key, purpose), rows in measured.groupby([*KEY, "tuned_for"], sort=False):
+        yield tuple(key), str(purpose), rows
+
+
+class _References:
+    """The baseline's measured runs of each task."""
+
+    def __init__(self, runs, baseline):
+        own = runs[runs["schedule"] == baseline].groupby(TASK, sort=False)
+        self._by_task = dict(iter(own))
+        self._none = runs.iloc[:0]
+
+    def of(self, key, purpose):
+        """Those of the task of a cell, by the cell's key, that were tuned for a purpose."""
+        return tuning.of_purpose(self._by_task.get(_task_of(key), self._none), purpose)
+
+
+def _task_of(key):
+    return tuple(key[KEY.index(name)] for name in TASK)
+
+
+def _values(measured, column):
+    clock, found, _ = column.partition("_to_target")
+    values = costs(measured, clock) if found else measured[column].astype("float64")
+    return values.set_axis(measured["seed"].astype("int64"))
+
+
+def _metric(name, measured, theirs):
+    values = _values(measured, name)
+    result = dict(zip(("mean", "low", "high"), intervals.mean(values), strict=True))
+    if theirs is not None:
+        reference = _values(theirs, name).reindex(values.index)
+        difference = (values - reference).dropna()
         suffixes = ("difference", "difference_low", "difference_high")
-        result |= dict(zip(suffixes, difference, strict=True))
-        result["improvement"] = probability_of_improvement(values, theirs, more_is_better)
+        result |= dict(zip(suffixes, intervals.mean(difference), strict=True))
+        result["p"] = intervals.p_value(difference)
+        more = METRICS[name]
+        more = sign_of(measured.iloc[0]) > 0 if more is None else more
+        suffixes = ("improvement", "improvement_low", "improvement_high")
+        found = intervals.improvement(values, reference, more)
+        result |= dict(zip(suffixes, found, strict=True))
     return {f"{name}_{suffix}": value for suffix, value in result.items()}

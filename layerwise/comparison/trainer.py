@@ -1,16 +1,29 @@
 """Trainer: carries out the runs of one cell, and compiles once for all of them."""
 
 import collections
+import itertools
 import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
+from layerwise.backends import backend, internals
+from layerwise.comparison import settings
+from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.budget import Plan
 from layerwise.comparison.configs import config_of
-from layerwise.comparison.evaluator import Evaluator, classification_loss, per_example
+from layerwise.comparison.evaluator import evaluator_for
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.outcome import Evaluation, Outcome
 from layerwise.comparison.seeds import derive
+from layerwise.comparison.settings import Setting
+from layerwise.training.resident import Resident
+
+# Of data that is kept on the device; what is larger comes from the host batch by batch.
+RESIDENT_BYTES = 2**30
 
 
 class Diverged(Exception):
@@ -18,13 +31,13 @@ class Diverged(Exception):
 
 
 class Trainer:
-    """One cell of a grid, ready to run with any learning rate and seed.
+    """One cell of a grid, ready to run with any setting and seed.
 
     Model, optimizer, schedule and all programs are made once. A run puts back the weights that the
     model is built with under the run's seed, the optimizer's variables as they were after `build`,
     the seeds of dropout, and the schedule's start. Where that is not enough (an optimizer that
-    takes more than its learning rate from the learning rate, or one with a learning-rate schedule),
-    or after a run that raised, all is made anew.
+    takes more than its learning rate from the learning rate, or one with a learning-rate schedule;
+    another argument of model or schedule), or after a run that raised, all is made anew.
 
     Args:
         grid: A `Grid`.
@@ -33,99 +46,135 @@ class Trainer:
 
     def __init__(self, grid: Grid, cell: Cell):
         self.grid, self.cell = grid, cell
-        self.data = grid.datasets[cell.dataset]
+        self.source = grid.datasets[cell.dataset].source
         self.model: keras.Model = None  # until the first run
+        self.schedule: Any = None
+        self._evaluator: Any = None
+        self._resident: Resident | None = None
+        self._stays = False  # whether the data stays on the device
         self.builds = 0
 
-    def run(self, learning_rate: float, seed: int) -> Outcome:
-        """Trains once and returns the `Outcome`; what goes wrong is part of it."""
-        recorder = None
+    def run(self, setting: Setting, seed: int, plan: Plan, probed: bool = False) -> Outcome:
+        """Trains once, for as long as planned, and returns the `Outcome`; what goes wrong is part of it.
+
+        Args:
+            setting: What is tuned.
+            seed: The run's seed.
+            plan: How long to train.
+            probed: Whether the grid's Probes measure.
+        """
+        recorder, outcome = None, Outcome("failed")
+        probes = [make() for make in self.grid.probes] if probed else []
         try:
-            self._ready(learning_rate, seed)
-            splits = self.data.splits(seed)
-            recorder = _Recorder(self.schedule, self._evaluator, splits, self._examples)
-            keras.utils.set_random_seed(derive("training", seed))
+            self._ready(setting, seed)
+            outcome.metric, outcome.direction = self._task.name, self._task.direction
+            recorder = _Recorder(
+                self.schedule, self._evaluator, seed, self.grid.batch_size, outcome
+            )
+            recorder.steps_per_epoch, recorder.steps = self._steps, plan.steps
+            recorder.probes = probes
+            backend.seed(derive("training", seed))
+            more = [*probes, *([] if self.grid.callbacks is None else self.grid.callbacks())]
+            feed = self._epochs if self._stays and not _hear_batches(more) else self._batches
+            batches, steps, holding = feed(seed, plan.steps)
             try:
-                self.model.fit(
-                    self._batches(splits["train"], seed),
-                    steps_per_epoch=self.grid.steps_per_epoch(self.cell),
-                    epochs=self.grid.epochs,
-                    callbacks=[self.schedule, recorder],
-                    shuffle=False,
-                    verbose=0,
-                )
-                outcome = Outcome("finished")
+                with warnings.catch_warnings():
+                    # The last epoch may be cut short: the budget is spent.
+                    warnings.filterwarnings("ignore", "Your input ran out of data")
+                    self.model.fit(
+                        batches,
+                        steps_per_epoch=steps,
+                        epochs=plan.epochs,
+                        callbacks=[self.schedule, *holding, recorder, *more],
+                        shuffle=False,
+                        verbose=0,
+                    )
+                outcome.status = "finished"
             except Diverged:
-                outcome = Outcome("diverged")
-            self._complete(outcome, recorder)
+                outcome.status = "diverged"
+            self._complete(outcome)
         except Exception as error:  # a run that fails is a result, and the others go on
             self.model = None
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            evaluations = recorder.evaluations if recorder else []
-            outcome = Outcome("failed", error=text[:500], evaluations=evaluations)
+            outcome.status = "failed"
+            outcome.error = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.probes = [probe.frame for probe in probes]
         return outcome
 
-    @property
-    def _examples(self):
-        return self.grid.steps_per_epoch(self.cell) * self.grid.batch_size
+    def close(self) -> None:
+        """Lets go of the model, the schedule and all programs."""
+        self.model = self.schedule = self._evaluator = self._resident = None
 
-    def _ready(self, learning_rate, seed):
-        weights = _initial_weights(self.grid, self.cell, seed)
-        optimizer = self.grid.optimizers[self.cell.optimizer](learning_rate)
-        if self.model is None or not self._serves(optimizer):
-            self._build(optimizer)
+    @property
+    def _steps(self):
+        return self.grid.steps_per_epoch(self.cell)
+
+    def _ready(self, setting, seed):
+        weights = _initial_weights(self.grid, self.cell, setting, seed)
+        optimizer = self.grid.optimizer(self.cell, setting)
+        if self.model is None or not self._serves(optimizer, setting):
+            self._build(optimizer, setting)
         self.model.optimizer.iterations.assign(0)  # the blocks' step counts start from it
         self.schedule.restart(seed=derive("schedule", seed))
         for variable, value in self._state:
             variable.assign(value)
         if not _scheduled(optimizer):
-            self.model.optimizer.learning_rate = learning_rate
+            self.model.optimizer.learning_rate = setting["learning_rate"]
         self.model.set_weights(weights)
+        self.model.stop_training = False
         for place, variable in enumerate(_seed_states(self.model)):
             variable.assign(np.array([derive("dropout", seed, place), 0], variable.dtype))
 
-    def _serves(self, optimizer):
-        """Whether the optimizer in place becomes this one by setting its learning rate."""
-        return not _scheduled(optimizer) and _without_rate(optimizer) == self._optimizer_config
+    def _serves(self, optimizer, setting):
+        """Whether what is in place becomes this one by setting the optimizer's learning rate."""
+        same = not _scheduled(optimizer) and _without_rate(optimizer) == self._optimizer_config
+        return same and _made_with(setting) == self._setting
 
-    def _build(self, optimizer):
+    def _build(self, optimizer, setting):
         self.builds += 1
-        self.model = self.grid.model(self.cell)
-        loss = self.grid.loss
-        loss = (
-            classification_loss(self.model, self.data) if loss is None else keras.losses.get(loss)
-        )
-        self.model.compile(optimizer=optimizer, loss=loss)
-        self._optimizer_config = _without_rate(optimizer)
+        self.model = self.grid.model(self.cell, setting)
+        self._task = self.grid.task(self.cell, self.model)
+        self.model.compile(optimizer=optimizer, loss=self._task.loss)
+        self._optimizer_config, self._setting = _without_rate(optimizer), _made_with(setting)
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
-        self._evaluator = Evaluator(self.data, per_example(loss))
-        self.schedule = self.grid.schedules[self.cell.schedule]()
+        self._evaluator = evaluator_for(self.source, self._task, self.model)
+        self._resident, self._stays = None, False
+        if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
+            self._stays = self.source.nbytes <= RESIDENT_BYTES
+        self.schedule = self.grid.schedule(self.cell, setting)
 
-    def _batches(self, rows, seed):
-        """Batches without end: each epoch has its own order, which depends on the seed and the
-        epoch alone.
+    def _epochs(self, seed, count):
+        """What `fit` takes where the data lies on the device, for so many batches."""
+        steps = self._steps
+        if self._resident is None:
+            batch = self.source.batch(slice(None))
+            self._resident = Resident(self._weighted(batch), steps)
+        counts = range(count, 0, -steps)  # what is left at the beginning of each epoch
+        epochs = zip(self.source.epochs(seed, self.grid.batch_size), counts, strict=False)
+        self._resident.epochs = (rows[:left] for rows, left in epochs)
+        return self._resident.feed(self.model), 1, [self._resident]
 
-        A generator costs half as much a step as a `keras.utils.PyDataset` (1.3 against 2.7 ms on a
-        small dense net).
-        """
-        size, epoch = self.grid.batch_size, 0
-        while True:
-            order = np.random.default_rng(derive("order", seed, epoch)).permutation(rows)
-            for start in range(0, self._examples, size):
-                yield self.data.batch(order[start : start + size])
-            epoch += 1
+    def _batches(self, seed, count):
+        """What `fit` takes else: so many batches."""
+        batches = itertools.islice(self.source.training(seed, self.grid.batch_size), count)
+        return (self._weighted(batch) for batch in batches), self._steps, []
 
-    def _complete(self, outcome, recorder):
+    def _weighted(self, batch):
+        """A batch with the weights of its classes, which `fit` takes no notice of beside a generator."""
+        weights = self.grid.class_weight
+        return batch if weights is None else with_class_weight(batch, weights)
+
+    def _complete(self, outcome):
         """Adds what the schedule knows after `fit`."""
-        batch = self.data.batch(slice(0, self.grid.batch_size))
-        for evaluation in recorder.evaluations:
+        x, y, _ = self.source.first(self.grid.batch_size)
+        for evaluation in outcome.evaluations:
             evaluation.flops = sum(
-                count * self.schedule.flops(work, *batch)
+                count * self.schedule.flops(work, x, y)
                 for work, count in evaluation.counts.items()  # Updates, and looks at a batch
             )
-        outcome.evaluations = recorder.evaluations
+        if outcome.best is not None:
+            outcome.standard_error = self._evaluator.standard_error()
         outcome.compile_seconds = self.schedule.compile_seconds
         # A schedule without blocks of its own moves all layers as one.
         outcome.n_blocks = len(self.schedule.blocks) or 1
@@ -133,41 +182,76 @@ class Trainer:
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Evaluates before training and after each epoch, off the clock."""
+    """Evaluates before training and after each epoch, off the clock; callbacks after it see the validation part."""
 
-    def __init__(self, schedule, evaluator, splits, examples):
+    def __init__(self, schedule, evaluator, seed, batch_size, outcome):
         super().__init__()
-        self.schedule, self.evaluator, self.splits = schedule, evaluator, splits
-        self.examples, self.evaluations, self.elapsed = examples, [], 0.0
+        self.schedule, self.evaluator, self.seed = schedule, evaluator, seed
+        self.batch_size, self.outcome, self.elapsed = batch_size, outcome, 0.0
+        self.steps_per_epoch = self.steps = 0
+        self.probes, self._probed = [], 0.0
 
     def on_train_begin(self, logs=None):
         self._evaluate(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.elapsed += time.perf_counter() - self._started
-        self._evaluate(epoch + 1)
-        loss = (logs or {}).get("loss", 0.0)
-        if not np.isfinite([loss, self.evaluations[-1].scores["train"][0]]).all():
+        before, self._probed = self._probed, sum(probe.seconds for probe in self.probes)
+        self.elapsed += time.perf_counter() - self._started - (self._probed - before)
+        logs = {} if logs is None else logs
+        now = self._evaluate(epoch + 1)
+        logs["val_loss"], logs[f"val_{self.outcome.metric}"] = now.scores["validation"]
+        if not np.isfinite([logs.get("loss", 0.0), now.scores["train"][0]]).all():
             raise Diverged  # not stop_training, which a greedy schedule takes as the end of a stage
 
     def _evaluate(self, epoch):
         _ = self.model  # on JAX this writes the trained values back into the model
-        self.evaluations.append(
-            Evaluation(
-                epoch=epoch,
-                examples=epoch * self.examples,
-                train_seconds=max(0.0, self.elapsed - self.schedule.compile_seconds),
-                counts=collections.Counter(self.schedule.counts),
-                scores=self.evaluator(self.schedule.predict_on_batch, self.splits),
-            )
+        best = self.outcome.best
+        evaluation = Evaluation(
+            epoch=epoch,
+            examples=min(epoch * self.steps_per_epoch, self.steps) * self.batch_size,
+            train_seconds=max(0.0, self.elapsed - self.schedule.compile_seconds),
+            counts=collections.Counter(self.schedule.counts),
+            scores=self.evaluator(self.schedule.predict_on_batch, self.seed),
         )
+        self.outcome.evaluations.append(evaluation)
+        if self.outcome.best is not best:
+            self.evaluator.keep()
         self._started = time.perf_counter()
+        return evaluation
 
 
-def _initial_weights(grid, cell, seed):
+def _hear_batches(callbacks):
+    """Whether any of some callbacks hears of single batches, so that they cannot go by in one call."""
+    hooks = [f"on_{name}batch_{end}" for name in ("", "train_") for end in ("begin", "end")]
+    stock = keras.callbacks.Callback
+    return any(
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(stock, hook)
+        for callback in callbacks
+        for hook in hooks
+    )
+
+
+def with_class_weight(batch: tuple[Any, ...], weights: Mapping[int, float]) -> tuple[Any, Any, Any]:
+    """`(x, y, sample_weight)` where each example weighs as its class does, 1 where that has no weight.
+
+    Example:
+    >>> import numpy as np
+    >>> from layerwise.comparison.trainer import with_class_weight
+    >>> with_class_weight((None, np.array([0, 2, 1])), {2: 5.0})[2].tolist()
+    [1.0, 5.0, 1.0]
+    """
+    x, y, *given = batch
+    labels = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y))
+    factor = np.array([weights.get(int(label), 1.0) for label in labels], "float32")
+    if given:
+        factor = given[0] * factor.reshape(-1, *[1] * (given[0].ndim - 1))
+    return x, y, factor
+
+
+def _initial_weights(grid, cell, setting, seed):
     """What the model is built with under a seed: the same for every schedule and optimizer."""
-    keras.utils.set_random_seed(derive("weights", seed))
-    return grid.model(cell).get_weights()
+    backend.seed(derive("weights", seed))
+    return grid.model(cell, setting).get_weights()
 
 
 def _optimizer_state(optimizer):
@@ -183,6 +267,10 @@ def _optimizer_state(optimizer):
 def _seed_states(model):
     """The states of dropout and other random layers, which are no weights."""
     return [v for v in model.variables if v.name == "seed_generator_state"]
+
+
+def _made_with(setting):
+    return settings.key_of({k: v for k, v in setting.items() if k != "learning_rate"})
 
 
 def _without_rate(optimizer):

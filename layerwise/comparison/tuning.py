@@ -1,61 +1,155 @@
-"""What the tuning runs decide: each schedule's learning rate, and the target."""
+"""What the tuning runs decide: each schedule's settings, for cost and for score, and the target."""
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-# So far below what the tuned baseline can do: a schedule need not match its best epoch.
-MARGIN = 0.01
+from layerwise.comparison import frames, settings
+from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.seeds import seeds_of
+from layerwise.comparison.settings import Setting
+
+PURPOSES = ("score", "cost")
+# The target lies below what the tuned baseline can do by so many standard errors of a score, and by this share of it.
+STANDARD_ERRORS, SHARE = 2.0, 0.01
 
 
-def tuned_learning_rate(runs: pd.DataFrame) -> float:
-    """The learning rate of one cell: best mean of best validation accuracy over the tuning seeds.
+def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
+    """The setting of one cell that is best in the tuning runs.
 
-    A run that diverged or failed counts as accuracy 0. Ties go to the lower loss at the best
-    epochs, then to the smaller rate.
+    For "score": the best mean of best validation scores; a run that diverged or failed counts as infinitely bad. For
+    "cost": the least median of the FLOPs to the target; a miss counts as infinite. Ties go to the other purpose's
+    order, then to the lower loss at the best epochs, then to the smaller learning rate.
 
     Args:
-        runs: The rows of `runs` of one cell.
+        runs: The rows of `runs` of one cell, with their target.
+        purpose: "score" or "cost".
 
     Example:
     >>> import pandas as pd
-    >>> from layerwise.comparison.tuning import tuned_learning_rate
+    >>> from layerwise.comparison.tuning import tuned
     >>> runs = pd.DataFrame({
-    ...     "phase": "tune", "status": ["finished", "finished", "diverged"],
-    ...     "learning_rate": [0.1, 0.3, 1.0], "best_validation_accuracy": [0.8, 0.9, 0.95],
-    ...     "best_validation_loss": [0.5, 0.4, 0.3],
+    ...     "phase": "tune", "status": ["finished", "finished", "diverged"], "direction": "max",
+    ...     "learning_rate": [0.1, 0.3, 1.0], "best_validation_score": [0.8, 0.9, 0.95],
+    ...     "best_validation_loss": [0.5, 0.4, 0.3], "flops_to_target": [100, 300, None],
     ... })
-    >>> tuned_learning_rate(runs)
-    0.3
+    >>> tuned(runs, "score"), tuned(runs, "cost")
+    ({'learning_rate': 0.3}, {'learning_rate': 0.1})
     """
     tune = runs[runs["phase"] == "tune"]
     usable = tune["status"] == "finished"
-    scores = tune.assign(
-        accuracy=tune["best_validation_accuracy"].where(usable, 0.0),
-        loss=tune["best_validation_loss"].where(usable, np.inf),
-    ).groupby("learning_rate")[["accuracy", "loss"]]
-    order = scores.mean().reset_index()
-    order = order.sort_values(["accuracy", "loss", "learning_rate"], ascending=[False, True, True])
-    return float(order["learning_rate"].iloc[0])
+    sign = frames.sign_of(tune.iloc[0])
+    columns = ["learning_rate", *settings.knobs_of(tune.columns)]
+    measured = pd.DataFrame(
+        {
+            **{name: tune[name] for name in columns},
+            "score": (-sign * tune["best_validation_score"].astype("float64")).where(
+                usable, np.inf
+            ),
+            "loss": tune["best_validation_loss"].astype("float64").where(usable, np.inf),
+            "cost": tune["flops_to_target"].astype("float64").where(usable).fillna(np.inf),
+        }
+    )
+    groups = measured.groupby(columns, dropna=False)
+    order = groups[["score", "loss"]].mean().join(groups["cost"].median()).reset_index()
+    first = ["score", "cost"] if purpose == "score" else ["cost", "score"]
+    best = order.sort_values([*first, "loss", "learning_rate"], kind="stable").iloc[0]
+    return settings.setting_of(best[columns])
 
 
 def target_of(runs: pd.DataFrame) -> float | None:
-    """The target of a task: the tuned baseline's median best validation accuracy in the tuning
-    runs, less one point.
+    """The target of a task: the median best validation score in the tuning runs of the baseline, as tuned for score,
+    less a margin: two standard errors of such a score, or a hundredth of it, whichever is more.
 
     Args:
         runs: The rows of `runs` of the baseline's cell.
 
     Returns:
-        A validation accuracy, or None where no run of the tuned baseline finished.
+        A validation score, or None where no run of the tuned baseline finished.
     """
-    tune = runs[(runs["phase"] == "tune") & (runs["learning_rate"] == tuned_learning_rate(runs))]
-    best = tune.loc[tune["status"] == "finished", "best_validation_accuracy"]
-    return None if best.empty else float(best.median()) - MARGIN
+    tune = runs[(runs["phase"] == "tune") & _has(runs, tuned(runs, "score"))]
+    finished = tune[tune["status"] == "finished"]
+    if finished.empty:
+        return None
+    best = float(finished["best_validation_score"].median())
+    error = finished["best_validation_score_error"].astype("float64").median()
+    margin = np.nanmax([STANDARD_ERRORS * error, SHARE * abs(best)])
+    return best - frames.sign_of(finished.iloc[0]) * float(margin)
 
 
-def at_the_edge(runs: pd.DataFrame) -> bool:
-    """Whether the tuned learning rate is the smallest or largest of those tried."""
+def pending(
+    grid: Grid, cell: Cell, runs: pd.DataFrame, target: float | None
+) -> list[tuple[Setting, int]]:
+    """The tuning runs that a cell still needs: first the grid, then a step beyond its edge where the best lies there.
+
+    Args:
+        grid: The grid.
+        cell: One of its cells.
+        runs: Its rows of `runs`, with their target.
+        target: The target; `None` where there is none (yet): the grid then grows for the score alone.
+    """
     tune = runs[runs["phase"] == "tune"]
-    rates = sorted(tune["learning_rate"].unique())
-    chosen = len(rates) > 1 and tune["status"].eq("finished").any()
-    return bool(chosen) and tuned_learning_rate(runs) in (rates[0], rates[-1])
+    done = {(settings.key_of(settings.setting_of(row)), row["seed"]) for _, row in tune.iterrows()}
+
+    def missing(trials):
+        return [(s, seed) for s, seed in trials if (settings.key_of(s), seed) not in done]
+
+    first = missing(grid.trials(cell))
+    if first or not (tune["status"] == "finished").any():
+        return first
+    chosen = [tuned(runs, purpose) for purpose in (PURPOSES if target is not None else ("score",))]
+    tried = {settings.key_of(settings.setting_of(row)): row for _, row in tune.iterrows()}
+    tried_settings = [settings.setting_of(row) for row in tried.values()]
+    more = settings.extensions(grid.values(cell), tried_settings, chosen)
+    seeds = seeds_of("tune", grid.tuning_seeds)
+    return missing(itertools.product([*tried_settings, *more], seeds))
+
+
+def chosen(runs: pd.DataFrame, target: float | None) -> dict[str, Setting]:
+    """`{purpose: setting}` to measure: one entry where the best setting for the score is the best for cost, too."""
+    found = {"score": tuned(runs, "score")}
+    if target is not None:
+        cost = tuned(runs, "cost")
+        if settings.key_of(cost) != settings.key_of(found["score"]):
+            found["cost"] = cost
+    return found
+
+
+def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
+    """`{"purpose: argument": value}` of what was chosen at an edge of what was tried; `{}` if nothing was.
+
+    Args:
+        runs: The rows of `runs` of one cell.
+    """
+    tune, found = runs[runs["phase"] == "tune"], {}
+    if not (tune["status"] == "finished").any():
+        return {}
+    tried = [settings.setting_of(row) for _, row in tune.iterrows()]
+    for purpose in PURPOSES if tune["flops_to_target"].notna().any() else ("score",):
+        for name, value in tuned(runs, purpose).items():
+            if settings.at_edge([one[name] for one in tried if name in one], value):
+                found[f"{purpose}: {name}"] = value
+    return found
+
+
+def of_purpose(runs: pd.DataFrame, purpose: str) -> pd.DataFrame:
+    """The measured runs of one cell that were tuned for a purpose: one setting may serve both."""
+    measured = runs[runs["phase"] == "measure"]
+    own = measured[measured["tuned_for"] == purpose]
+    return own if len(own) else measured
+
+
+def is_fastest_measured(runs: pd.DataFrame) -> bool:
+    """Whether the setting of one cell that was fastest to the target in tuning was measured, where any got there."""
+    tune, measured = runs[runs["phase"] == "tune"], runs[runs["phase"] == "measure"]
+    if tune["flops_to_target"].isna().all() or measured.empty:
+        return True
+    return bool(_has(measured, tuned(runs, "cost")).any())
+
+
+def _has(runs, setting):
+    key = settings.key_of(setting)
+    keys = (settings.key_of(settings.setting_of(row)) for _, row in runs.iterrows())
+    return np.array([own == key for own in keys], bool)

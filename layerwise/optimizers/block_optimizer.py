@@ -152,6 +152,25 @@ class BlockOptimizer:
             own += [group.rate for group in groups]
         return own + [v for k in heads for v in self._head_groups[k].variables]
 
+    def begin_step(self, blocks: Iterable[int], resets: Any, rates: Any) -> None:
+        """While a step of an execution is traced: what `reset` and `set_factors` do where the caller is between steps.
+
+        Args:
+            blocks: The blocks that the step may move.
+            resets: For each block, whether its state becomes that of a new optimizer; None: none does.
+            rates: For each block, its learning-rate factor; None: no step heeds any.
+        """
+        for k in blocks:
+            group, initial = self._groups[k], []
+            if rates is not None:
+                group.rate.assign(rates[k])
+            if resets is not None:
+                initial = [*self.slots.initial(k), (group.count, 0)]
+                initial += [] if group.product is None else [(group.product, 1)]
+            for variable, number in initial:
+                new = keras.ops.cast(number, variable.dtype)
+                variable.assign(keras.ops.where(resets[k], new, variable.value))
+
     # --- between steps
 
     def set_factors(self, factors: dict[int, float]) -> None:
@@ -160,6 +179,11 @@ class BlockOptimizer:
             if factor != self._factors[k]:
                 self._factors[k] = factor
                 backend.fill(self._groups[k].rate, (), factor)
+
+    def factors_were_set(self, factors: dict[int, float]) -> None:
+        """An execution has set learning-rate factors of some blocks."""
+        for k, factor in factors.items():
+            self._factors[k] = factor
 
     def counts(self) -> list[int]:
         """Each block's own number of Updates since its state was last reset."""

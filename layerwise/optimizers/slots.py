@@ -72,6 +72,10 @@ class Slots:
             memory.fill(slot, *self._initial(slot, name))
             self.released.discard(id(slot))
 
+    def initial(self, index: int) -> list[tuple[Any, float]]:
+        """A block's slots, each with the number that a new optimizer fills it with."""
+        return [(slot, self._initial(slot, name)[1]) for slot, name in self.by_block[index]]
+
     def release(self, indices: Iterable[int], memory: Memory = MEMORY) -> None:
         """Frees the memory of some blocks' slots."""
         for slot in self.of(indices):

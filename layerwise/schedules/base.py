@@ -188,7 +188,8 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
     def traces(self) -> collections.Counter:
         """How often each program of the compiled model was traced, whichever schedule asked for it.
 
-        The keys are `(Updates that share it, whether it shows logs, whether it heeds learning-rate factors)`.
+        The keys are `(Updates that share it, whether it shows logs, whether it heeds learning-rate factors)`; those of
+        programs of several batches (`steps_per_execution`) say what they hold: a tuple `steps` of such keys.
         """
         return (
             collections.Counter()

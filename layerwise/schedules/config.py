@@ -41,6 +41,10 @@ class Configurable:
         """The schedule that a config describes."""
         return cls(**{name: _deserialized(value) for name, value in config.items()})
 
+    def __reduce__(self) -> tuple:
+        """A copy or a pickle has the same arguments, and has trained nothing yet."""
+        return _made, (type(self), self.arguments())
+
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in _parameters(type(self)).items()}
         given = {n: v for n, v in self.arguments().items() if not _equal(v, plain(defaults[n]))}
@@ -60,6 +64,10 @@ def _parameters(cls):
         if inspect.Parameter.VAR_KEYWORD not in kinds or owner is Configurable:
             return found
     return found
+
+
+def _made(cls, arguments):
+    return cls(**arguments)
 
 
 def plain(value):

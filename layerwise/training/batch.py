@@ -13,7 +13,9 @@ from layerwise.optimizers.slots import Memory
 from layerwise.steps import Update
 from layerwise.steps.update import starts_visit
 from layerwise.training import checks
-from layerwise.training.foresight import Foresight, sharing
+from layerwise.training.execution import Executions, Plan
+from layerwise.training.foresight import Foresight, sharing, step_key
+from layerwise.training.resident import Resident
 
 
 class Substitution(keras.callbacks.Callback):
@@ -42,9 +44,14 @@ class Batches:
         steps: Batches of an epoch, or None if that is not known.
         stock: The model's own train function.
         substitution: The `Substitution` of this fit, or None.
+        resident: The `Resident` of this fit, or None.
 
     Attributes:
+        foresight: What the rest of the epoch will bring.
         stock: The model's own train function as a program, until the fit ends.
+        state: The `StateAtVisits`; None where there are no blocks.
+        resident: The `Resident`, or None: `fit` brings batches.
+        executions: How several batches go in one program.
     """
 
     def __init__(
@@ -55,16 +62,20 @@ class Batches:
         steps: int | None,
         stock: Callable,
         substitution: Substitution | None,
+        resident: Resident | None,
     ):
         self._schedule, self._block_model, self._progress = schedule, block_model, progress
+        if resident is not None:
+            steps = resident.steps
         self.foresight = Foresight(schedule, block_model, progress, steps)
         self.stock: Any = backend.stock_program(stock)
-        self._substitution = substitution
-        self._state = None
+        self._substitution, self.resident = substitution, resident
+        self.state: Any = None
         if block_model.optimizer is not None:
-            self._state = StateAtVisits(schedule.state, block_model.optimizer)
+            self.state = StateAtVisits(schedule.state, block_model.optimizer)
         self._rated = schedule.rated
         self._known: set[Update] = set()
+        self.executions = Executions(self, schedule, block_model, progress)
 
     # --- what a backend asks
 
@@ -94,17 +105,29 @@ class Batches:
             measured[look.quantity] = np.asarray(result[look.quantity])
         self._schedule.see(position.epoch, position.step, measured)
 
-    def plan(self) -> list[tuple[Update, bool]]:
+    def plan(self) -> Plan:
         """The Updates of the next batch, each with whether a visit starts with it."""
-        plan, last = [], self._progress.history.last
-        for update in self.next_updates():
-            plan.append((update, starts_visit(update, last)))
-            last = update
-        return plan
+        return _plan(self.next_updates(), self._progress.history.last)
+
+    def plan_ahead(self, ahead: int, last: Update) -> Plan | None:
+        """The plan of a later batch, so many after the next one, if Update `last` comes before it; None if it cannot be
+        said: the schedule wants to look at that batch, or raises, and then does so again when it is that batch's turn.
+        """
+        position = self._progress.position
+        try:
+            if self._schedule.can_look and self._due_looks(ahead):
+                return None
+            updates = self._schedule.updates(position.epoch, position.step + ahead)
+            if not self._known.issuperset(updates):
+                checks.check_updates(updates, self._schedule, self._block_model, "")
+                self._known.update(updates)
+        except Exception:
+            return None
+        return _plan(updates, last)
 
     def carry_out(
         self,
-        plan: list,
+        plan: Plan,
         run: Callable,
         memory: tuple,
         around: Callable = contextlib.nullcontext,
@@ -120,33 +143,28 @@ class Batches:
         Returns:
             The logs that the first Update shows.
         """
-        position = self._progress.position
         for i, (update, starts) in enumerate(plan):
             with around():
                 logs = self._one(update, starts, i == 0, run, memory)
                 if i == 0:
-                    shown = self._with_stage(update, logs)
-                self._record(update, starts, batches=1)
+                    shown = self.with_stage(update, logs)
+                self._record(update, starts)
                 if i == len(plan) - 1:
-                    position.step += 1
-                    self.foresight.done += 1
+                    self._batch_is_over()
         return shown
 
-    def are_alike(self, n: int) -> bool:
-        """Whether each of the next n batches of this epoch is one and the same Update, and no state changes in them."""
-        return not self.substitutes and self.foresight.are_alike(n)
+    def record(self, plan: Plan) -> None:
+        """The Updates of a batch have run."""
+        for update, starts in plan:
+            self._record(update, starts)
+        self._batch_is_over()
 
-    def carry_out_alike(self, n: int, run: Callable, memory: tuple) -> dict:
-        """Carries out n batches of which `are_alike` is true in one call: `run(program) -> logs`."""
-        position = self._progress.position
-        ((update, starts),) = self.plan()
-        logs = self._one(update, starts, True, lambda program, index: run(program), memory)
-        for _ in range(n):  # one by one, so that visits within are seen
-            ((update, starts),) = self.plan()
-            self._record(update, starts, batches=1)
-            position.step += 1
-            self.foresight.done += 1
-        return self._with_stage(update, logs)
+    def with_stage(self, update: Update, logs: dict) -> dict:
+        """What the user sees of a step: with heads, also which stage it was."""
+        if not self._block_model.heads:
+            return logs
+        stage = update.frozen_below if update.visit is None else update.visit
+        return {**logs, "stage": float(stage)}
 
     def following(self) -> Any:
         """The next program of this epoch that is not compiled yet, as far as that is known; else None."""
@@ -177,9 +195,9 @@ class Batches:
 
     # --- inside
 
-    def _due_looks(self):
+    def _due_looks(self, ahead=0):
         position = self._progress.position
-        looks = self._schedule.looks(position.epoch, position.step)
+        looks = self._schedule.looks(position.epoch, position.step + ahead)
         checks.check_looks(looks, self._schedule)
         return looks
 
@@ -190,25 +208,28 @@ class Batches:
             self._progress.add_compiling(seconds)
             return logs
         together = sharing(self._schedule, update)
-        self._state.prepare(update, starts, together, Memory(*memory))
+        self.state.prepare(update, starts, together, Memory(*memory))
         if self._rated:
             factors = self._schedule.factors(position.epoch, position.step)
-            self._block_model.optimizer.set_factors(
-                {k: factors[k] for k in update.blocks if k in factors}
-            )
-        key, index = (together, shows, self._rated), together.index(update)
+            self._block_model.optimizer.set_factors({k: factors.get(k, 1.0) for k in update.blocks})
+        key, index = step_key(self._schedule, update, shows), together.index(update)
         logs, seconds = programs.run(key, programs.get(key), lambda program: run(program, index))
         self._progress.add_compiling(seconds)
         return logs
 
-    def _record(self, update, starts, batches):
+    def _record(self, update, starts):
         position = self._progress.position
-        self._progress.history.record(update, starts, position.epoch, position.step, batches)
-        self._progress.averages.count(update, batches)
+        self._progress.history.record(update, starts, position.epoch, position.step)
+        self._progress.averages.count(update, 1)
 
-    def _with_stage(self, update, logs):
-        """What the user sees of a step: with heads, also which stage it was."""
-        if not self._block_model.heads:
-            return logs
-        stage = update.frozen_below if update.visit is None else update.visit
-        return {**logs, "stage": float(stage)}
+    def _batch_is_over(self):
+        self._progress.position.step += 1
+        self.foresight.done += 1
+
+
+def _plan(updates, last):
+    plan = []
+    for update in updates:
+        plan.append((update, starts_visit(update, last)))
+        last = update
+    return plan

@@ -127,12 +127,16 @@ class BlockModel:
     # --- steps
 
     def spec(self, updates: tuple[Update, ...], shows: bool, rated: bool) -> StepSpec:
-        """The step of some Updates that share a program, as a backend is told of it."""
+        """The step of some Updates that share a program, as a backend is told of it; of none: the model's own."""
+        if not updates:
+            return _stock_spec(self.model)
         key = updates, shows, rated
         first = updates[0]
+        blocks = {k for update in updates for k in update.blocks or ()}
         return StepSpec(
             model=self.model,
             forward=forward_pass(self.model, self.blocks, self.heads, first),
+            begin=functools.partial(self.optimizer.begin_step, sorted(blocks)),
             moves=tuple(self._move(update, shows, rated) for update in updates),
             shows=shows,
             heads=tuple(v for k in first.heads for v in self.heads[k].variables),
@@ -214,6 +218,24 @@ class BlockModel:
             outputs = self.heads[update.last](features, training=False)
             self._stage_models[update.last] = keras.Model(inputs, outputs)
         return self._stage_models[update.last].predict_on_batch(x)
+
+
+def _stock_spec(model):
+    """The model's own train step, as one of an execution's."""
+    slots = tuple(internals.slots(model.optimizer))
+    return StepSpec(
+        model=model,
+        forward=None,
+        begin=lambda resets, rates: None,
+        moves=(Move(tuple(model.trainable_variables), slots, (), lambda gradients: None),),
+        shows=True,
+        heads=(),
+        slots=slots,
+        shape=lambda variable: tuple(variable.shape),
+        traced=lambda: None,
+        shared={},
+        whole=False,
+    )
 
 
 def _text(by):

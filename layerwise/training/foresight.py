@@ -1,14 +1,13 @@
 """What the rest of an epoch will bring, as far as a schedule can say it beforehand."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 from layerwise.backends import backend
 from layerwise.steps import Update
-from layerwise.steps.update import starts_visit
 
-LOOK_AHEAD = 1000  # batches of an epoch whose programs are foreseen
+LOOK_AHEAD = 1000  # batches whose programs are foreseen
+STOCK: tuple = ((), True, False)  # the key of the model's own train step within an execution
 
 
 class Foresight:
@@ -39,7 +38,7 @@ class Foresight:
             for i, update in enumerate(updates):
                 if update.blocks is not None and (update, i == 0) not in seen:
                     seen.add((update, i == 0))
-                    yield sharing(self._schedule, update), i == 0, self._schedule.rated
+                    yield step_key(self._schedule, update, i == 0)
 
     def next_program(self) -> Any:
         """The next program that is not compiled yet, or None.
@@ -51,31 +50,44 @@ class Foresight:
             return None
         return next((programs.get(key) for key in self.programs() if key not in programs), None)
 
-    def are_alike(self, n: int) -> bool:
-        """Whether each of the next n batches is one and the same Update, and no state or rate changes in them."""
-        if self._steps is None or self._steps - self.done < n:
-            return False
-        coming = list(itertools.islice(self._coming(), n))
-        if len(coming) < n:
-            return False
-        first, last = coming[0][0], self._progress.history.last
-        for updates in coming:
-            if updates != (first,):
-                return False
-            state_changes = self._schedule.state != "keep" and starts_visit(updates[0], last)
-            if first.blocks is not None and (state_changes or self._schedule.rated):
-                return False
-            last = updates[0]
-        return True
+    def steps(self) -> Iterator[tuple]:
+        """The keys of the steps that training will take, in the order of need, also after this epoch; some come again."""
+        for updates in self._coming(across=True):
+            for i, update in enumerate(updates):
+                yield step_key(self._schedule, update, i == 0)
 
-    def _coming(self) -> Iterator[tuple[Update, ...]]:
-        if self._schedule.can_look or self._steps is None:
+    @property
+    def left(self) -> int | None:
+        """Batches that are left of the epoch; None where that is not known."""
+        return None if self._steps is None else max(0, self._steps - self.done)
+
+    def _coming(self, across: bool = False) -> Iterator[tuple[Update, ...]]:
+        if self._schedule.can_look or self.left is None:
             return
-        position = self._progress.position
-        for ahead in range(min(self._steps - self.done, LOOK_AHEAD)):
-            yield self._schedule.updates(position.epoch, position.step + ahead)
+        position, left, steps = self._progress.position, self.left, self._steps or 1
+        for ahead in range(LOOK_AHEAD if across else min(left, LOOK_AHEAD)):
+            epoch = position.epoch + (0 if ahead < left else 1 + (ahead - left) // steps)
+            if across and position.total is not None and epoch >= position.total:
+                return
+            try:
+                updates = self._schedule.updates(epoch, position.step + ahead)
+            except Exception:
+                if not across:
+                    raise
+                return  # it raises at its step
+            yield updates
 
 
 def sharing(schedule: Any, update: Update) -> tuple[Update, ...]:
     """The Updates that share a program with this one on this backend, itself included."""
     return schedule.sharing(update) if backend.SHARES and not update.by_blocks else (update,)
+
+
+def step_key(schedule: Any, update: Update, shows: bool) -> tuple:
+    """The key of an Update's program: `(Updates that share it, whether it shows logs, whether it heeds rates)`.
+
+    The model's own train step shows logs always and heeds no rates.
+    """
+    if update.blocks is None:
+        return STOCK
+    return sharing(schedule, update), shows, schedule.rated

@@ -30,25 +30,24 @@ class History:
         self._which = array.array("q")  # for each visit, the number of its set
         self._columns = {name: array.array("q") for name in COLUMNS}
 
-    def record(self, update: Update, starts: bool, epoch: int, step: int, batches: int = 1) -> None:
+    def record(self, update: Update, starts: bool, epoch: int, step: int) -> None:
         """An Update has run.
 
         Args:
             update: The Update.
             starts: Whether a visit began with it.
-            epoch: Of its (first) batch.
-            step: Of its (first) batch.
-            batches: On how many batches in a row it ran.
+            epoch: Of its batch.
+            step: Of its batch.
         """
         columns = self._columns
         if starts:
             self._which.append(self._blocks.setdefault(update.blocks, len(self._blocks)))
             for name, value in zip(COLUMNS, (epoch, step, 0, 0), strict=True):
                 columns[name].append(value)
-        columns["steps"][-1] += batches - (step == self._last_step and not starts)
-        columns["updates"][-1] += batches
-        self.counts[update] += batches
-        self.last, self._last_step = update, step + batches - 1
+        columns["steps"][-1] += starts or step != self._last_step
+        columns["updates"][-1] += 1
+        self.counts[update] += 1
+        self.last, self._last_step = update, step
 
     def visits(self, names: Any) -> pd.DataFrame:
         """A frame with one row per visit; `names(blocks)` gives the names of the blocks that moved."""

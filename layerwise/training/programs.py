@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from layerwise.backends import backend
+from layerwise.backends import ExecutionSpec, backend
+from layerwise.training.execution import Held
 
 
 class Programs:
@@ -19,25 +20,43 @@ class Programs:
 
     Attributes:
         traces: How often each program was traced, by its key: the Updates that share it, whether it shows logs, and whether
-            it heeds learning-rate factors.
+            it heeds learning-rate factors; of an execution, what it holds.
     """
 
     def __init__(self, model: keras.Model, make_spec: Callable):
         self._model, self._make_spec = model, make_spec
-        self._programs: dict[tuple, Any] = {}
-        self._ran: set[tuple] = set()
+        self._programs: dict[Any, Any] = {}
+        self._ran: set[Any] = set()
         self.traces: collections.Counter = collections.Counter()
 
-    def __contains__(self, key: tuple) -> bool:
+    def __contains__(self, key: Any) -> bool:
         return key in self._programs
 
-    def get(self, key: tuple) -> Callable:
-        """The program of a key `(updates, shows, rated)`, made when first asked for."""
+    def get(self, key: Any) -> Callable:
+        """The program of a key, `(updates, shows, rated)` or a `Held`, made when first asked for."""
         if key not in self._programs:
-            self._programs[key] = backend.program(self._make_spec(*key))
+            self._programs[key] = self._made(key)
         return self._programs[key]
 
-    def run(self, key: tuple, program: Any, call: Callable) -> tuple[Any, float]:
+    def known(self, kind: type) -> list:
+        """The keys of a kind."""
+        return [key for key in self._programs if isinstance(key, kind)]
+
+    def is_new(self, key: Any) -> bool:
+        """Whether a program has not run yet."""
+        return key not in self._ran
+
+    def _made(self, key):
+        if not isinstance(key, Held):
+            return backend.program(self._make_spec(*key))
+
+        def traced():
+            self.traces[key] += 1
+
+        steps = tuple(self.get(step) for step in key.steps)
+        return backend.execution(ExecutionSpec(self._model, steps, traced))
+
+    def run(self, key: Any, program: Any, call: Callable) -> tuple[Any, float]:
         """Calls a program.
 
         Args:

@@ -17,6 +17,7 @@ from layerwise.training.batch import Batches, Substitution
 from layerwise.training.block_model import BlockModel
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.monitors import Monitors
+from layerwise.training.resident import Resident
 
 
 class Session:
@@ -60,6 +61,7 @@ class Session:
             params.get("steps"),
             self._stock,
             next((c for c in listed if isinstance(c, Substitution)), None),
+            next((c for c in listed if isinstance(c, Resident)), None),
         )
         self._dispatcher = model.train_function = backend.train_function(model, self._batches)
         self._entered = True

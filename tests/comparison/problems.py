@@ -6,6 +6,7 @@ import numpy as np
 import layerwise
 from layerwise.comparison import frames
 from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.planner import Planner
 
 SCHEDULES = {
     "simultaneous": layerwise.Simultaneous,
@@ -14,14 +15,14 @@ SCHEDULES = {
 }
 
 
-def data(n=60, resplit=True, seed=0):
+def data(n=60, folds=3, seed=0):
     """Return Data of n + n/2 + n/3 vectors of 5 in 3 classes that depend on them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2 * n, 5)).astype("float32")
     y = (x @ rng.normal(size=(5, 3))).argmax(axis=1).astype("int32")
     ends = n, n + n // 2, n + n // 2 + n // 3
     parts = [(x[a:b], y[a:b]) for a, b in zip((0, *ends), ends, strict=False)]
-    return layerwise.Data(*parts, resplit=resplit)
+    return layerwise.Data(*parts, folds=folds)
 
 
 def net():
@@ -53,8 +54,7 @@ def grid(schedules=SCHEDULES, optimizer=keras.optimizers.Adam, model=net, **argu
         "seeds": 2,
         "epochs": 3,
         "batch_size": 16,
-        "target": None,
-        "loss": None,
+        "budget": "epochs",
     }
     return Grid(**(defaults | arguments))
 
@@ -62,6 +62,12 @@ def grid(schedules=SCHEDULES, optimizer=keras.optimizers.Adam, model=net, **argu
 def cell(schedule, model="net", dataset="vectors", regularizer="none"):
     """Return the cell of a schedule in `grid()`."""
     return Cell(dataset, model, regularizer, "optimizer", schedule)
+
+
+def run(trainer, learning_rate, seed):
+    """Carry out a run of a trainer with a learning rate, as planned."""
+    setting = {"learning_rate": learning_rate}
+    return trainer.run(setting, seed, Planner(trainer.grid).plan(trainer.cell, setting))
 
 
 def curve(outcome):
@@ -86,6 +92,9 @@ def run_row(schedule, seed, phase="measure", learning_rate=0.1, **values):
         "learning_rate": learning_rate,
         "status": "finished",
         "error": "",
+        "metric": "accuracy",
+        "direction": "max",
+        "tuned_for": "score" if phase == "measure" else None,
         "run_id": f"{schedule}-{seed}-{phase}-{learning_rate}",
         "reached": values.get("epochs_to_target") is not None,
     }
@@ -104,6 +113,8 @@ def made_up(schedules=("simultaneous", "cyclic, 1 step", "greedy"), seeds=4, epo
             for rate in rates:
                 for seed in range(first, first + count):
                     row = run_row(schedule, seed, phase, rate, target=0.9, compile_seconds=0.5)
+                    row |= {"updates": 10 * epochs * (1 + place), "train_seconds": 1.0}
+                    row |= {"flops": 10_000 * epochs, "epochs": epochs}
                     lost = "diverged" if (place == 1 and seed == 1) or rate == 1.0 else "finished"
                     lost = "failed" if place == 2 and seed == 2 else lost
                     row |= {"status": lost}
@@ -123,17 +134,17 @@ def made_up(schedules=("simultaneous", "cyclic, 1 step", "greedy"), seeds=4, epo
                                     "train_seconds": steps[epoch] / 100,
                                     "split": split,
                                     "loss": np.nan if diverged else 1 - accuracies[epoch],
-                                    "accuracy": accuracies[epoch],
+                                    "score": accuracies[epoch],
                                 }
                             )
                     if stop:
-                        row |= {"best_epoch": stop - 1, "best_validation_accuracy": accuracies[-1]}
+                        row |= {"best_epoch": stop - 1, "best_validation_score": accuracies[-1]}
                         row |= {"best_validation_loss": 1 - accuracies[-1]}
                     if lost == "finished":
                         for split, shift in (("train", 0.02), ("validation", 0.0), ("test", -0.01)):
-                            row[f"{split}_accuracy"] = accuracies[-1] + shift
-                            row[f"{split}_loss"] = 1 - row[f"{split}_accuracy"]
-                        row["accuracy_gap"] = row["train_accuracy"] - row["test_accuracy"]
+                            row[f"{split}_score"] = accuracies[-1] + shift
+                            row[f"{split}_loss"] = 1 - row[f"{split}_score"]
+                        row["score_gap"] = row["train_score"] - row["test_score"]
                         row["generalization_gap"] = row["test_loss"] - row["train_loss"]
                         row["area_under_curve"] = accuracies[1:].mean()
                         hits = np.flatnonzero(accuracies >= 0.9)

@@ -21,6 +21,8 @@ def parts(n=30, seed=0):
         ({"validation": np.zeros((3, 4))}, "must be a pair"),
         ({"test": (np.zeros((3, 5)), np.zeros(3, int))}, "same shapes"),
         ({"train": (np.full((3, 4), np.nan), np.zeros(3, int))}, "NaN"),
+        ({"train": (np.zeros((3, 4)), np.zeros(3, int), np.ones(4))}, "weights of shape"),
+        ({"folds": 1}, "between 2 and the 60 examples, got 1"),
     ],
 )
 def test_parts_that_do_not_fit_raise(change, message):
@@ -31,28 +33,31 @@ def test_parts_that_do_not_fit_raise(change, message):
 def test_fixed_splits_are_the_parts():
     given = parts()
     data = layerwise.Data(**given)
-    for name, rows in data.splits(seed=3).items():
-        x, y = data.batch(rows)
+    for name, rows in data.source.splits(seed=3).items():
+        x, y = data.source.batch(rows)
         np.testing.assert_array_equal(x, given[name][0])
         np.testing.assert_array_equal(y, given[name][1])
 
 
-def test_resplit_draws_train_and_validation_anew_and_leaves_test():
-    data = problems.data(n=300)
-    first, second = data.splits(0), data.splits(1)
-    for splits in (first, second):
+def test_folds_pair_over_schedules_cover_all_and_keep_proportions_and_leave_test():
+    data = problems.data(n=300, folds=3)
+    parts = [data.source.splits(seed) for seed in range(4)]
+    validation = [splits["validation"] for splits in parts]
+    np.testing.assert_array_equal(np.sort(np.concatenate(validation[:3])), np.arange(450))
+    for splits in parts:
         both = np.sort(np.concatenate([splits["train"], splits["validation"]]))
         np.testing.assert_array_equal(both, np.arange(450))
-        assert len(splits["train"]) == 300
-    np.testing.assert_array_equal(first["test"], second["test"])
-    assert set(first["train"]) != set(second["train"])
-    np.testing.assert_array_equal(first["train"], problems.data(n=300).splits(0)["train"])
-    shares = [np.bincount(data.y[rows]) / len(rows) for rows in first.values()]
-    np.testing.assert_allclose(shares[0], shares[1], atol=0.01)
+        np.testing.assert_array_equal(splits["test"], parts[0]["test"])
+        share = np.bincount(data.source.y[splits["validation"]]) / len(splits["validation"])
+        whole = np.bincount(data.source.y[:450]) / 450
+        np.testing.assert_allclose(share, whole, atol=0.01)
+    np.testing.assert_array_equal(validation[3], validation[0])
+    again = problems.data(n=300, folds=3).source.splits(1)
+    np.testing.assert_array_equal(again["train"], parts[1]["train"])
 
 
 def test_fingerprint_sees_every_value_and_the_way_it_is_split():
-    prints = {problems.data().fingerprint, problems.data(resplit=False).fingerprint}
+    prints = {problems.data().fingerprint, problems.data(folds=None).fingerprint}
     changed = parts()
     prints.add(layerwise.Data(**changed).fingerprint)
     changed["test"][0][-1, -1] += 1e-9
@@ -65,7 +70,13 @@ def test_several_inputs_are_taken_row_by_row():
     x = {"left": np.arange(12).reshape(6, 2), "right": np.arange(6)}
     part = (x, np.array([0, 1, 0, 1, 0, 1]))
     data = layerwise.Data(part, part, part)
-    batch, y = data.batch(np.array([7, 0]))
+    batch, y = data.source.batch(np.array([7, 0]))
     np.testing.assert_array_equal(batch["left"], [[2, 3], [0, 1]])
     np.testing.assert_array_equal(batch["right"], [1, 0])
     assert y.tolist() == [1, 0]
+
+
+def test_numbers_are_divided_without_classes():
+    part = np.zeros((30, 2)), np.linspace(0, 1, 30)
+    data = layerwise.Data(part, part, part, folds=4)
+    assert sorted(len(data.source.splits(seed)["validation"]) for seed in range(4)) == [15] * 4

@@ -1,69 +1,11 @@
-import operator
-
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from layerwise.comparison import statistics
-from layerwise.comparison.statistics import (
-    estimate,
-    interquartile_mean,
-    paired,
-    probability_of_improvement,
-    relative_costs,
-    summarize,
-)
+from layerwise.comparison.intervals import holm, mean, median
+from layerwise.comparison.statistics import horizon, paired, relative_costs, summarize, survival
 from tests.comparison import problems
-
-numbers = st.floats(-1e6, 1e6)
-
-
-@given(st.lists(numbers, min_size=1, max_size=30))
-def test_interquartile_mean_drops_a_quarter_on_each_side(values):
-    cut = len(values) // 4
-    middle = sorted(values)[cut : len(values) - cut]
-    assert interquartile_mean(values) == pytest.approx(sum(middle) / len(middle), abs=1e-6)
-
-
-def test_interval_is_the_percentile_bootstrap_and_repeats():
-    values = np.random.default_rng(3).normal(size=40)
-    rng = np.random.default_rng(9)
-    resampled = []
-    for _ in range(20_000):
-        drawn = np.sort(rng.choice(values, size=40))
-        resampled.append(drawn[10:-10].mean())
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    center, found_low, found_high = estimate(values)
-    # The spread of an end of the interval over generators is below 0.01.
-    np.testing.assert_allclose([found_low, found_high], [low, high], atol=0.03)
-    assert estimate(values) == (center, found_low, found_high)
-
-
-def test_interval_of_few_values():
-    assert np.isnan(estimate([])).all()
-    center, low, high = estimate([3.0])
-    assert center == 3.0 and np.isnan([low, high]).all()
-
-
-@given(
-    st.lists(numbers | st.just(np.nan), min_size=1, max_size=8),
-    st.lists(numbers | st.just(np.nan), min_size=1, max_size=8),
-    st.booleans(),
-)
-def test_probability_of_improvement_counts_all_pairs(values, baseline, more_is_better):
-    total = 0.0
-    for ours in values:
-        for theirs in baseline:
-            if np.isnan(ours) or np.isnan(theirs):
-                won, tied = np.isnan(theirs), np.isnan(ours) and np.isnan(theirs)
-            else:
-                won = ours > theirs if more_is_better else ours < theirs
-                tied = ours == theirs
-            total += 0.5 if tied else float(won)
-    found = probability_of_improvement(values, baseline, more_is_better)
-    assert found == pytest.approx(total / len(values) / len(baseline))
 
 
 def by_hand(runs, schedule, baseline, column):
@@ -79,16 +21,17 @@ def by_hand(runs, schedule, baseline, column):
 
 @pytest.mark.parametrize("column", statistics.METRICS)
 def test_differences_are_paired_by_seed(column):
-    runs, _ = problems.made_up(seeds=6)
+    runs, _ = problems.made_up(seeds=7)
     summary = summarize(runs, "simultaneous").set_index("schedule")
-    found = paired(runs, "simultaneous", column, operator.sub)
     for schedule in ("cyclic, 1 step", "greedy"):
         expected = by_hand(runs, schedule, "simultaneous", column)
+        found = paired(runs, "simultaneous", column)
         own = found[found["schedule"] == schedule]
-        np.testing.assert_allclose(sorted(own["value"]), sorted(expected))
-        row = summary.loc[schedule]
+        differences = (own["value"] - own["reference"]).dropna()
+        np.testing.assert_allclose(sorted(differences), sorted(expected))
         names = [f"{column}_difference{end}" for end in ("", "_low", "_high")]
-        np.testing.assert_allclose(row[names].astype("float64"), estimate(expected))
+        row = summary.loc[schedule]
+        np.testing.assert_allclose(row[names].astype("float64"), mean(expected))
     assert summary.loc["simultaneous"].filter(like="difference").isna().all()
 
 
@@ -99,32 +42,78 @@ def test_summary_counts_and_censors():
     assert summary["n_finished"].tolist() == [6, 5, 5]
     for schedule, row in summary.iterrows():
         own = runs[(runs["schedule"] == schedule) & (runs["phase"] == "measure")]
-        assert row["reach_rate"] == own["reached"].mean() < 1 or schedule == "simultaneous"
-        reached = own.loc[own["reached"], "epochs_to_target"].astype("float64")
-        assert row["epochs_to_target_iqm"] == interquartile_mean(reached)
-        assert row["learning_rate"] in (0.01, 0.1)  # 1.0 diverged in every tuning run
+        assert row["reach_rate"] == own["reached"].mean()
+        took = own["epochs_to_target"].astype("float64").fillna(np.inf)
+        assert row["epochs_to_target_median"] == np.median(took)
+        assert row["learning_rate"] == 0.1
 
 
-def test_tasks_are_compared_with_their_own_baseline():
-    runs, _ = problems.made_up()
-    other = runs.assign(dataset="other", test_accuracy=runs["test_accuracy"] / 2)
-    both = summarize(pd.concat([runs, other]), "simultaneous").set_index(["dataset", "schedule"])
-    alone = summarize(other, "simultaneous").set_index(["dataset", "schedule"])
-    pd.testing.assert_series_equal(both.loc[("other", "greedy")], alone.loc[("other", "greedy")])
+def test_p_values_are_corrected_over_the_schedules_of_a_task():
+    runs, _ = problems.made_up(seeds=8)
+    other = runs.assign(dataset="other")
+    summary = summarize(pd.concat([runs, other]), "simultaneous")
+    for _, rows in summary.groupby("dataset"):
+        alone = []
+        for schedule in ("cyclic, 1 step", "greedy"):
+            pair = runs if rows["dataset"].iloc[0] == "digits" else other
+            pair = pair[pair["schedule"].isin(["simultaneous", schedule])]
+            alone.append(summarize(pair, "simultaneous")["test_score_p"].iloc[1])
+        np.testing.assert_allclose(rows["test_score_p"].iloc[1:], holm(alone))
 
 
-def test_relative_costs_are_paired_ratios():
-    rows = [
-        *(problems.run_row("simultaneous", seed, flops_to_target=10.0) for seed in (0, 1, 2)),
-        problems.run_row("simultaneous", 3, flops_to_target=None),
-        problems.run_row("greedy", 0, flops_to_target=5.0, epochs_to_target=1),
-        problems.run_row("greedy", 1, flops_to_target=30.0, epochs_to_target=1),
-        problems.run_row("greedy", 2, flops_to_target=None),
-        problems.run_row("greedy", 3, flops_to_target=99.0, epochs_to_target=1),
-    ]
-    runs = problems.frames.run_frame(rows)
-    costs = relative_costs(runs, "simultaneous").set_index(["schedule", "clock"])
-    cost = costs.loc[("greedy", "flops")]
-    assert cost["iqm"] == pytest.approx((0.5 + 3.0) / 2)
-    assert (cost["n_reached"], cost["n_runs"]) == (3, 4)
-    assert np.isnan(costs.loc[("greedy", "updates"), "iqm"])
+def test_what_was_tuned_for_cost_has_rows_of_its_own_and_is_compared_with_its_like():
+    rows = []
+    for purpose, shift in (("score", 0.0), ("cost", 0.5)):
+        for schedule, score in (("simultaneous", 1.0), ("greedy", 2.0)):
+            rows += [
+                problems.run_row(
+                    schedule,
+                    seed,
+                    learning_rate=0.1 + shift,
+                    tuned_for=purpose,
+                    test_score=score + shift * (schedule == "greedy") + 0.01 * seed,
+                )
+                for seed in range(5)
+            ]
+    summary = summarize(problems.frames.run_frame(rows), "simultaneous")
+    found = summary.set_index(["schedule", "tuned_for"])["test_score_difference"]
+    assert found[("greedy", "score")] == pytest.approx(1.0)
+    assert found[("greedy", "cost")] == pytest.approx(1.5)
+    assert len(summary) == 4
+
+
+def ratios(ours, theirs):
+    """Return the frames of two schedules whose FLOPs to the target are given, `None` for a miss."""
+    rows = []
+    for schedule, costs in (("simultaneous", theirs), ("greedy", ours)):
+        for seed, cost in enumerate(costs):
+            reached = {} if cost is None else {"epochs_to_target": 1}
+            spent = {"flops": 100.0, "epochs": 9, "updates": 90, "train_seconds": 1.0}
+            rows.append(problems.run_row(schedule, seed, flops_to_target=cost, **reached, **spent))
+    return problems.frames.run_frame(rows)
+
+
+def test_relative_costs_are_paired_and_a_miss_is_infinite():
+    runs = ratios([5, 30, None, 99, None], [10, 10, 10, None, None])
+    cost = relative_costs(runs, "simultaneous").set_index(["schedule", "clock"])
+    cost = cost.loc[("greedy", "flops")]
+    # 0.5, 3, infinite, nothing, and a tie where both missed
+    assert (cost["ratio"], cost["low"], cost["high"]) == (1.0, 0.0, np.inf)
+    assert (cost["n_reached"], cost["n_runs"]) == (3, 5)
+    assert horizon(runs, "flops") == 100
+    restricted = (5 + 30 + 100 + 99 + 100) / (10 + 10 + 10 + 100 + 100)
+    assert cost["restricted"] == pytest.approx(restricted)
+
+
+def test_what_nobody_reached_has_no_ratio():
+    costs = relative_costs(ratios([None] * 5, [None] * 5), "simultaneous")
+    assert costs[["ratio", "low", "high"]].isna().all().all()
+
+
+def test_survival_falls_at_each_run_that_arrives_and_stays_where_some_never_do():
+    runs = ratios([30, None, 5, 99, 30], [10] * 5)
+    found = survival(runs, "flops")
+    own = found[found["schedule"] == "greedy"]
+    assert own["cost"].tolist() == [0, 5, 30, 30, 99]
+    np.testing.assert_allclose(own["share"], [1, 0.8, 0.6, 0.4, 0.2])
+    assert median(statistics.costs(runs[runs["schedule"] == "greedy"], "flops"))[0] == 30

@@ -1,4 +1,5 @@
 import collections
+import functools
 import types
 
 import keras
@@ -7,6 +8,7 @@ import pytest
 
 import layerwise
 from layerwise.comparison import trainer
+from layerwise.comparison.budget import Plan
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.trainer import Trainer
 from tests.comparison import problems
@@ -15,7 +17,7 @@ from tests.helpers import same_bits
 
 def plain_fit(grid, learning_rate, seed):
     """Train by stock Keras, batch by batch, as `compare` documents it; return the model."""
-    data = grid.datasets["vectors"]
+    data = grid.datasets["vectors"].source
     keras.utils.set_random_seed(derive("weights", seed))
     model = problems.net()
     for place, variable in enumerate(
@@ -37,7 +39,7 @@ def test_simultaneous_run_is_plain_training_bit_for_bit():
     grid = problems.grid()
     ours = Trainer(grid, problems.cell("simultaneous"))
     for seed in (4, 0):
-        outcome = ours.run(0.03, seed)
+        outcome = problems.run(ours, 0.03, seed)
         assert (outcome.status, outcome.error) == ("finished", "")
         plain = plain_fit(grid, 0.03, seed)
         assert same_bits(ours.model.get_weights(), plain.get_weights())
@@ -50,7 +52,7 @@ def cells():
     made = {}
     for schedule in problems.SCHEDULES:
         ours = Trainer(grid, problems.cell(schedule))
-        first = ours.run(0.01, 2)
+        first = problems.run(ours, 0.01, 2)
         assert first.compile_seconds > 0
         made[schedule] = ours, problems.curve(first)
     return made
@@ -66,7 +68,7 @@ def test_another_run_compiles_nothing_and_does_not_depend_on_those_before(schedu
     ours, first = cells[schedule]
     traces = dict(ours.schedule.traces)
     for learning_rate, seed in ((0.3, 1), (0.01, 2)):
-        outcome = ours.run(learning_rate, seed)
+        outcome = problems.run(ours, learning_rate, seed)
         assert outcome.compile_seconds == 0
     assert problems.curve(outcome) == first
     assert ours.schedule.traces == traces
@@ -76,24 +78,24 @@ def test_another_run_compiles_nothing_and_does_not_depend_on_those_before(schedu
 @pytest.mark.parametrize("schedule", ["simultaneous", "greedy"])
 def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, cells):
     ours, first = cells[schedule]
-    outcome = ours.run(3e38, 0)
+    outcome = problems.run(ours, 3e38, 0)
     assert outcome.status == "diverged"
     assert len(outcome.evaluations) < 4
-    assert problems.curve(ours.run(0.01, 2)) == first
+    assert problems.curve(problems.run(ours, 0.01, 2)) == first
 
 
 def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monkeypatch, trainers):
     seen = {}
     for schedule, ours in trainers.items():
         batches = seen[schedule] = []
-        stock = ours._batches
+        stock = functools.partial(type(ours.source).epochs, ours.source)
 
-        def recorded(rows, seed, stock=stock, batches=batches):
-            for x, y in stock(rows, seed):
-                batches.append((x.tobytes(), y.tobytes()))
-                yield x, y
+        def recorded(seed, batch_size, stock=stock, batches=batches):
+            for rows in stock(seed, batch_size):
+                batches.append(rows.tobytes())
+                yield rows
 
-        monkeypatch.setattr(ours, "_batches", recorded)
+        monkeypatch.setattr(ours.source, "epochs", recorded)
         starts = []
         weights = keras.callbacks.LambdaCallback(
             on_train_begin=lambda logs, m=ours, s=starts: s.append(
@@ -108,16 +110,15 @@ def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monk
                 *a, **(k | {"callbacks": [*k["callbacks"], weights]})
             ),
         )
-        assert ours.run(0.01, 1).status == "finished"
-        del batches[9:]  # the pipeline reads ahead
+        assert problems.run(ours, 0.01, 1).status == "finished"
         batches.extend(array.tobytes() for array in starts[0])
     first, *others = seen.values()
-    assert len(first) > 9
+    assert len(first) > 3
     assert all(other == first for other in others)
 
 
 def test_two_seeds_differ_in_weights_order_and_split(trainers):
-    runs = (trainers["simultaneous"].run(0.01, seed) for seed in (0, 1))
+    runs = (problems.run(trainers["simultaneous"], 0.01, seed) for seed in (0, 1))
     first, second = (run.evaluations[0].scores for run in runs)
     assert first != second
 
@@ -127,11 +128,11 @@ def test_clocks_count_updates_examples_and_flops():
         schedules={"sweep": lambda: layerwise.BlockCoordinate(sweep_each_batch=True)}
     )
     ours = Trainer(grid, problems.cell("sweep"))
-    outcome = ours.run(0.01, 0)
+    outcome = problems.run(ours, 0.01, 0)
     steps = 60 // 16
     assert [e.update for e in outcome.evaluations] == [steps * 3 * e for e in range(4)]
     assert [e.examples for e in outcome.evaluations] == [steps * 16 * e for e in range(4)]
-    x, y = grid.datasets["vectors"].batch(slice(0, 16))
+    x, y = grid.datasets["vectors"].source.batch(slice(0, 16))
     blocks = [layerwise.Update(blocks=(k,)) for k in range(3)]
     one_sweep = sum(ours.schedule.flops(update, x, y) for update in blocks)
     assert [e.flops for e in outcome.evaluations] == [steps * one_sweep * e for e in range(4)]
@@ -141,7 +142,7 @@ def test_clocks_count_updates_examples_and_flops():
 def test_work_that_is_no_update_costs_flops_and_is_not_counted(monkeypatch, trainers):
     # A schedule that measures gradients before it chooses a block counts these looks, too.
     ours = trainers["simultaneous"]
-    plain = ours.run(0.01, 0).evaluations[-1]
+    plain = problems.run(ours, 0.01, 0).evaluations[-1]
     schedule = type(ours.schedule)
     counts, flops = schedule.counts, schedule.flops
     looks = property(lambda self: counts.fget(self) + collections.Counter({"a look": 5}))
@@ -151,7 +152,7 @@ def test_work_that_is_no_update_costs_flops_and_is_not_counted(monkeypatch, trai
         "flops",
         lambda self, work, x, y: 1000 if work == "a look" else flops(self, work, x, y),
     )
-    looking = ours.run(0.01, 0).evaluations[-1]
+    looking = problems.run(ours, 0.01, 0).evaluations[-1]
     assert looking.update == plain.update == 9
     assert looking.flops == plain.flops + 5 * 1000
 
@@ -163,12 +164,15 @@ def test_evaluation_is_not_training_time(monkeypatch, trainers):
         trainer, "time", types.SimpleNamespace(perf_counter=lambda: real() + 1000 * len(slept))
     )
 
-    def slow(*arguments):
-        slept.append(arguments)
-        return stock(*arguments)
+    class Slow:
+        keep, standard_error = stock.keep, stock.standard_error
 
-    monkeypatch.setattr(ours, "_evaluator", slow)
-    assert ours.run(0.01, 1).evaluations[-1].train_seconds < 1000
+        def __call__(self, *arguments):
+            slept.append(arguments)
+            return stock(*arguments)
+
+    monkeypatch.setattr(ours, "_evaluator", Slow())
+    assert problems.run(ours, 0.01, 1).evaluations[-1].train_seconds < 1000
     assert len(slept) == 4
 
 
@@ -180,10 +184,10 @@ def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
             return super().updates(epoch, step)
 
     ours = Trainer(problems.grid(schedules={"breaking": Breaking}), problems.cell("breaking"))
-    before = ours.run(0.01, 1)
-    outcome = ours.run(0.01, 0)
+    before = problems.run(ours, 0.01, 1)
+    outcome = problems.run(ours, 0.01, 0)
     assert (outcome.status, outcome.error) == ("failed", "RuntimeError: no more of this")
-    assert problems.curve(ours.run(0.01, 1)) == problems.curve(before)
+    assert problems.curve(problems.run(ours, 0.01, 1)) == problems.curve(before)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +203,79 @@ def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
 def test_an_optimizer_that_takes_more_from_the_rate_is_made_anew(optimizer):
     grid = problems.grid(optimizer=optimizer, epochs=1)
     ours = Trainer(grid, problems.cell("simultaneous"))
-    ours.run(0.1, 0)
+    problems.run(ours, 0.1, 0)
     fresh = Trainer(grid, problems.cell("simultaneous"))
-    assert problems.curve(ours.run(0.01, 0)) == problems.curve(fresh.run(0.01, 0))
+    assert problems.curve(problems.run(ours, 0.01, 0)) == problems.curve(
+        problems.run(fresh, 0.01, 0)
+    )
     assert ours.builds == 2
+
+
+def test_a_budget_that_ends_within_an_epoch_trains_so_many_batches_and_no_more(trainers):
+    for schedule, ours in trainers.items():
+        whole = problems.run(ours, 0.01, 1).evaluations
+        cut = ours.run({"learning_rate": 0.01}, 1, Plan(3, 7))
+        assert (cut.status, cut.error) == ("finished", ""), schedule
+        assert [e.update for e in cut.evaluations] == [0, 3, 6, 7]
+        assert [e.examples for e in cut.evaluations] == [0, 48, 96, 112]
+        assert cut.evaluations[2].scores == whole[2].scores
+        assert cut.evaluations[3].scores != whole[3].scores
+        assert problems.run(ours, 0.01, 1).evaluations[-1].scores == whole[-1].scores
+
+
+def test_a_cosine_over_the_run_is_the_same_cosine_for_every_schedule():
+    seen = {}
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    def cosine(rate):
+        return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(rate, 9))
+
+    schedules = {
+        "simultaneous": layerwise.Simultaneous,
+        "sweep": lambda: layerwise.BlockCoordinate(sweep_each_batch=True),
+    }
+    for schedule in schedules:
+        rates = seen[schedule] = []
+        grid = problems.grid(schedules, cosine, callbacks=lambda: [Rates()])
+        outcome = problems.run(Trainer(grid, problems.cell(schedule)), 0.1, 0)
+        assert (outcome.status, outcome.error) == ("finished", "")
+    expected = [0.05 * (1 + np.cos(np.pi * step / 9)) for step in range(1, 10)]
+    np.testing.assert_allclose(seen["simultaneous"], expected, atol=1e-7)
+    assert seen["sweep"] == seen["simultaneous"]
+
+
+def test_class_weights_sample_weights_and_callbacks_are_those_of_stock_fit():
+    x, y = problems.data(n=64, folds=None).source.batch(slice(0, 64))
+    weights = np.random.default_rng(0).uniform(0.5, 2, 64).astype("float32")
+    part, class_weight = (x, y, weights), {0: 3.0, 2: 0.5}
+    data, seen = layerwise.Data(part, part, part), []
+
+    def callbacks():
+        stop = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["val_loss"], logs["loss"]))
+        )
+        return [stop, keras.callbacks.EarlyStopping("val_accuracy", mode="max", min_delta=9)]
+
+    grid = problems.grid(data=data, class_weight=class_weight, callbacks=callbacks, epochs=5)
+    ours = Trainer(grid, problems.cell("simultaneous"))
+    outcome = problems.run(ours, 0.03, 0)
+    assert (outcome.status, outcome.error) == ("finished", "")
+    assert [epoch for epoch, *_ in seen] == [0, 1], "EarlyStopping ends the run"
+    assert outcome.evaluations[-1].update == 8
+    keras.utils.set_random_seed(derive("weights", 0))
+    model = problems.net()
+    for place, v in enumerate(v for v in model.variables if v.name == "seed_generator_state"):
+        v.assign([derive("dropout", 0, place), 0])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(0.03), loss=loss, weighted_metrics=["accuracy"])
+    for epoch in range(2):
+        order = np.random.default_rng(derive("order", 0, epoch)).permutation(np.arange(64))
+        for rows in np.split(order, 4):
+            by_class = np.array([class_weight.get(int(label), 1.0) for label in y[rows]])
+            model.train_on_batch(x[rows], y[rows], sample_weight=weights[rows] * by_class)
+    expected = model.evaluate(x, y, sample_weight=weights, batch_size=64, verbose=0)
+    np.testing.assert_allclose(outcome.evaluations[-1].scores["test"], expected, rtol=1e-5)
+    assert seen[-1][1] == outcome.evaluations[-1].scores["validation"][0]

@@ -1,28 +1,20 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from layerwise.comparison.tuning import at_the_edge, target_of, tuned_learning_rate
+from layerwise.comparison import frames, settings
+from layerwise.comparison.tuning import at_the_edge, chosen, of_purpose, pending, target_of, tuned
 from tests.comparison import problems
 
 
-def tuning_runs(scores):
-    """Return tuning rows from `{rate: [(status, accuracy, loss), ...]}`."""
-    return pd.DataFrame(
-        [
-            problems.run_row(
-                "s",
-                1000 + place,
-                "tune",
-                rate,
-                status=status,
-                best_validation_accuracy=accuracy,
-                best_validation_loss=loss,
-            )
-            for rate, runs in scores.items()
-            for place, (status, accuracy, loss) in enumerate(runs)
-        ]
-    )
+def tuning_runs(scores, **more):
+    """Return tuning rows from `{rate: [(status, score, loss[, FLOPs to target]), ...]}`."""
+    rows = []
+    for rate, runs in scores.items():
+        for place, (status, score, loss, *flops) in enumerate(runs):
+            values = {"best_validation_score": score, "best_validation_loss": loss, **more}
+            values |= {"status": status, "flops_to_target": flops[0] if flops else None}
+            rows.append(problems.run_row("s", 1000 + place, "tune", rate, **values))
+    return frames.run_frame(rows)
 
 
 @pytest.mark.parametrize(
@@ -47,25 +39,111 @@ def tuning_runs(scores):
         ({0.1: [("failed", np.nan, np.nan)], 0.01: [("diverged", np.nan, np.nan)]}, 0.01),
     ],
 )
-def test_tuned_learning_rate(scores, expected):
+def test_tuned_for_score(scores, expected):
     runs = tuning_runs(scores)
-    measured = runs.assign(phase="measure", best_validation_accuracy=1.0, learning_rate=7.0)
-    assert tuned_learning_rate(pd.concat([runs, measured])) == expected
+    measured = runs.assign(phase="measure", best_validation_score=1.0, learning_rate=7.0)
+    both = frames.run_frame([*runs.to_dict("records"), *measured.to_dict("records")])
+    assert tuned(both, "score") == {"learning_rate": expected}
+    worse = tuning_runs(
+        {
+            rate: [(status, -score, *rest) for status, score, *rest in some]
+            for rate, some in scores.items()
+        },
+        direction="min",
+    )
+    assert tuned(worse, "score") == {"learning_rate": expected}, "less is better"
 
 
-def test_target_is_the_median_best_of_the_tuned_rate_less_a_point():
-    good = [("finished", accuracy, 1) for accuracy in (0.9, 0.7, 0.95)]
-    runs = tuning_runs({0.1: good, 0.3: [("finished", 0.5, 1)] * 3})
-    assert target_of(runs) == pytest.approx(0.89)
+@pytest.mark.parametrize(
+    "flops, expected",
+    [
+        ({0.1: (5, 5, 5), 0.3: (1, 9, 9)}, 0.1),  # the median, not the mean
+        ({0.1: (9, 9, 9), 0.3: (1, None, None)}, 0.1),  # a miss is infinite
+        ({0.1: (9, 9, 9), 0.3: (1, 2, None)}, 0.3),  # and one of three does not matter
+        ({0.1: (None,), 0.3: (None,)}, 0.3),  # no cost to compare: the score decides
+    ],
+)
+def test_tuned_for_cost(flops, expected):
+    scores = {0.1: 0.8, 0.3: 0.9}
+    runs = tuning_runs(
+        {rate: [("finished", scores[rate], 1, one) for one in some] for rate, some in flops.items()}
+    )
+    assert tuned(runs, "cost") == {"learning_rate": expected}
+    picked = chosen(runs, 0.7)
+    assert set(picked) == ({"score"} if expected == 0.3 else {"score", "cost"})
+
+
+def test_target_lies_two_standard_errors_or_a_hundredth_below_the_median_best():
+    good = [("finished", score, 1) for score in (0.9, 0.7, 0.95)]
+    scores = {0.1: good, 0.3: [("finished", 0.5, 1)] * 3}
+    error = "best_validation_score_error"
+    assert target_of(tuning_runs(scores, **{error: 0.02})) == pytest.approx(0.9 - 0.04)
+    assert target_of(tuning_runs(scores, **{error: 0.001})) == pytest.approx(0.9 - 0.009)
+    assert target_of(tuning_runs(scores, **{error: np.nan})) == pytest.approx(0.9 - 0.009)
+    errors = {0.1: [("finished", 2.0, 1)], 0.3: [("finished", 3.0, 1)]}
+    assert target_of(tuning_runs(errors, direction="min", **{error: 0.2})) == pytest.approx(2.4)
 
 
 def test_no_target_where_nothing_finished():
     assert target_of(tuning_runs({0.1: [("diverged", 0.9, 1)]})) is None
 
 
-def test_edge_of_the_rates():
+def test_edge_of_what_was_tried():
     rates = {0.1: 0.8, 0.3: 0.9, 1.0: 0.7}
-    scores = {rate: [("finished", accuracy, 1)] for rate, accuracy in rates.items()}
+    scores = {rate: [("finished", score, 1)] for rate, score in rates.items()}
     assert not at_the_edge(tuning_runs(scores))
-    assert at_the_edge(tuning_runs({rate: scores[rate] for rate in (0.1, 0.3)}))
+    edge = at_the_edge(tuning_runs({rate: scores[rate] for rate in (0.1, 0.3)}))
+    assert edge == {"score: learning_rate": 0.3}
     assert not at_the_edge(tuning_runs({0.1: scores[0.1]}))
+
+
+def play(grid, cell, score_of, cost_of=lambda rate: None, target=None):
+    """Carry out the tuning of a cell with made-up outcomes; return the rates in the order tried."""
+    rows, order = [], []
+    while trials := pending(grid, cell, frames.run_frame(rows), target):
+        for setting, seed in trials:
+            rate = setting["learning_rate"]
+            values = {"best_validation_score": score_of(rate), "best_validation_loss": 1.0}
+            values["flops_to_target"] = cost_of(rate)
+            rows.append(problems.run_row("s", seed, "tune", rate, **values))
+            order.append(rate)
+    return order
+
+
+def test_the_grid_grows_until_the_best_lies_inside_at_most_three_times_a_side():
+    grid, cell = problems.grid(learning_rates={"optimizer": (0.1, 0.2)}), problems.cell("greedy")
+    assert play(grid, cell, lambda rate: -abs(rate - 0.4)) == [0.1, 0.2, 0.4, 0.8]
+    assert play(grid, cell, lambda rate: rate) == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert play(grid, cell, lambda rate: -rate) == [0.1, 0.2, 0.05, 0.025, 0.0125]
+    both = play(grid, cell, lambda rate: rate, lambda rate: round(10000 * rate), target=0.5)
+    assert sorted(both) == [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_every_schedule_has_as_many_trials_whatever_it_has_to_tune():
+    grid = problems.grid(
+        search={"schedule.every": (1, 10, "epoch")}, learning_rates={"optimizer": (0.001, 0.1)}
+    )
+    trials = {name: grid.trials(problems.cell(name)) for name in problems.SCHEDULES}
+    assert {name: len(found) for name, found in trials.items()} == dict.fromkeys(trials, 6)
+    rates = [setting["learning_rate"] for setting, _ in trials["greedy"]]
+    np.testing.assert_allclose(rates, np.geomspace(0.001, 0.1, 6), rtol=0.01)
+    made = grid.schedule(problems.cell("shuffled, 1 step"), {"schedule.every": 10})
+    assert made.every == 10 and made.order == "shuffled"
+    grid.check()
+
+
+def test_whole_numbers_stay_whole_and_end_at_one():
+    base = {"learning_rate": (0.1,), "schedule.every": (1, 10)}
+    tried = settings.product(base)
+    (more,) = settings.extensions(base, tried, [tried[1]])
+    assert more == {"learning_rate": 0.1, "schedule.every": 100}
+    assert not settings.extensions(base, tried, [tried[0]])
+    assert settings.reachable(base, "schedule.every") == {"1", "10", "100", "1000", "10000"}
+
+
+def test_one_setting_may_serve_both_purposes():
+    rows = [problems.run_row("s", seed, tuned_for="score") for seed in (0, 1)]
+    runs = frames.run_frame(rows)
+    assert len(of_purpose(runs, "cost")) == 2
+    runs = frames.run_frame([*rows, problems.run_row("s", 0, learning_rate=1, tuned_for="cost")])
+    assert of_purpose(runs, "cost")["learning_rate"].tolist() == [1]

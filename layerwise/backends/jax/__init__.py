@@ -1,6 +1,15 @@
 """JAX: the rooms of a backend, each with the same functions as in the other two."""
 
-from layerwise.backends.jax.derivatives import look_program
+from layerwise.backends.jax.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
+from layerwise.backends.jax.execution import can_execute, execution, nothing, resident
 from layerwise.backends.jax.fit import (
     build,
     check,
@@ -20,6 +29,7 @@ from layerwise.backends.jax.memory import (
     release,
     replicas,
     scope,
+    seed,
     set_generator_state,
     to_numpy,
 )
@@ -32,29 +42,41 @@ USED = {
         "_get_jax_state",
         "jax_state_sync",
     ),
+    "keras.src.backend.jax.nn": ("_apply_masks", "dot_product_attention"),
     "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer": ("check_finite",),
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
+    "can_execute",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
+    "execution",
     "fill",
     "generator_state",
     "inference",
     "look_flops",
     "look_program",
     "nbytes",
+    "nothing",
     "program",
     "release",
     "replicas",
+    "reseed",
+    "resident",
     "scope",
+    "seed",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

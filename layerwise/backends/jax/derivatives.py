@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from keras.src.backend.jax import nn
+from keras.src.backend.jax.random import jax_draw_seed
 
+from layerwise.backends.double import Exact
 from layerwise.backends.jax.step import compiles
 
 
@@ -51,3 +54,90 @@ def traced_look(model, forward, groups):
         return {"loss": loss.astype("float32"), "gradient_norm": jnp.stack(norms)}
 
     return look
+
+
+# --- in double precision
+
+
+def _attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False, **ignored):
+    """Attention by its formula. Keras' own, like JAX's, takes the softmax in float32."""
+    logits = jnp.einsum("BTNH,BSNH->BNTS", query, key)
+    logits *= query.shape[-1] ** -0.5 if scale is None else scale
+    logits = logits if bias is None else logits + bias
+    probabilities = jax.nn.softmax(nn._apply_masks(logits, mask, is_causal), axis=-1)
+    return jnp.einsum("BNTS,BSNH->BTNH", probabilities, value)
+
+
+# Functions of Keras that are others in double precision: (namespace, name, function).
+REPLACED: list = [(vars(nn), "dot_product_attention", _attention)]
+
+
+def double_context():
+    """The context in which arrays of double precision are computed with, outside any gradient."""
+    return jax.enable_x64(True)
+
+
+def dropout(original, inputs, rate, noise_shape, seed, dtype):
+    """Dropout of double precision with the mask that inputs of `dtype` would get."""
+    shape = inputs.shape
+    if noise_shape is not None:
+        shape = [n if m is None else m for n, m in zip(shape, noise_shape, strict=True)]
+    # JAX draws in the precision of the probability, which is float32 whatever the inputs are.
+    probability = np.float32(1.0 - rate)
+    mask = jax.random.bernoulli(jax_draw_seed(seed), probability, shape=tuple(shape))
+    return jnp.where(jnp.broadcast_to(mask, inputs.shape), inputs / (1.0 - rate), 0.0)
+
+
+def exact_program(model, loss_of):
+    """The loss of moved weights, its gradient and its Hessian times a vector.
+
+    Args:
+        model: The compiled model: says whether to compile.
+        loss_of: `(weights, rest, data) -> scalar` of float64 tensors.
+
+    Returns:
+        An `Exact`.
+    """
+
+    def loss(weights, rest, data):
+        return loss_of(weights, rest, data)
+
+    def gradient(weights, rest, data):
+        return jax.value_and_grad(loss_of)(weights, rest, data)
+
+    def hessian_vector(weights, vectors, rest, data):
+        def slope(weights):
+            return jax.grad(loss_of)(weights, rest, data)
+
+        return jax.jvp(slope, (weights,), (vectors,))[1]
+
+    eager = not compiles(model)
+    return Exact(*(_on_arrays(f, eager) for f in (loss, gradient, hessian_vector)))
+
+
+def _on_arrays(function, eager):
+    if not eager:
+        function = jax.jit(function)
+
+    def call(*arguments):
+        with jax.enable_x64(True):
+            if eager:
+                arguments = jax.tree.map(jnp.asarray, arguments)
+            return jax.tree.map(np.asarray, function(*arguments))
+
+    return call
+
+
+def reseed(number):
+    """Moves the framework's own generators on, to another state for each number: there are none here."""
+
+
+def tap(function, take):
+    """A train function that gives its next batch to `take` before it trains on it."""
+
+    def tapped(state, iterator):
+        data = next(iterator)
+        take(data)
+        return function(state, iter([data]))
+
+    return tapped

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import signal
 import threading
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from layerwise.backends.jax.execution import alike, rows_of, stacked
 from layerwise.backends.jax.memory import empty_shape
 from layerwise.backends.jax.step import compiles
 
@@ -25,39 +27,79 @@ def build(model):
 def train_function(model, batches):
     """What stands in for `model.train_function`: takes each batch its way through `batches`."""
     at = {id(v): i for i, v in enumerate(model.optimizer.variables)}
+    executions = batches.executions
 
     def train_function(state, iterator):
+        now = [state]  # as the last Update left it
         _attach(model, state)
-        logs = None
-        for _ in range(model.steps_per_execution):
-            try:
-                data = next(iterator)
-            except StopIteration:
-                if logs is None:
-                    raise
-                break
-            logs, state = one_batch(state, data)
-        return logs, state
+        if batches.resident is not None:
+            return epoch(now, batches.resident, next(batches.resident.epochs)), now[0]
+        waiting = list(itertools.islice(iterator, model.steps_per_execution))
+        if not waiting:
+            raise StopIteration
+        while waiting:
+            logs, done = some_batches(now, waiting)
+            waiting = waiting[done:]
+        return logs, now[0]
 
-    def one_batch(state, data):
+    def some_batches(now, waiting):
+        room = model.steps_per_execution
+        plans = executions.ahead(alike(waiting)) if room > 1 else []
+        if len(plans) > 1 and not executions.are_stock(plans):
+            source, rows = stacked(waiting[: len(plans)], room)
+            return execute(now, plans, room, source, rows)
+        return one_batch(now, waiting[0]), 1
+
+    def epoch(now, resident, rows):
+        logs, at = None, 0
+        while at < len(rows):
+            logs, done = some_rows(now, resident, rows[at:])
+            at += done
+        return logs
+
+    def some_rows(now, resident, rows):
+        if batches.looks():
+            batch = rows_of(resident.arrays, rows[0])
+            batches.look(lambda program: program(batch, now[0]))
+        plans = executions.ahead(len(rows))
+        if plans:
+            return execute(now, plans, resident.steps, resident.arrays, rows)
+        return carry_out(now, rows_of(resident.arrays, rows[0])), 1
+
+    def execute(now, plans, room, source, rows):
+        def run(program, turns):
+            logs, now[0] = program(turns, now[0], source)
+            _attach(model, now[0])
+            return logs, int(turns.batches)
+
+        with _uninterrupted():
+            return executions.carry_out(plans, room, run, memory(now), rows)
+
+    def one_batch(now, data):
+        if batches.looks():
+            batches.look(lambda program: program(data, now[0]))
+        return carry_out(now, batches.substitute(data))
+
+    def carry_out(now, batch):
+        def run(program, index):
+            logs, now[0] = program(index, now[0], batch, batches.following)
+            _attach(model, now[0])
+            return logs
+
+        return batches.carry_out(batches.plan(), run, memory(now), _uninterrupted)
+
+    def memory(now):
+        """How slots get and lose their memory, which fit's state holds."""
+
         def fill(variable, shape, number):
             value = jnp.asarray(np.full(shape, number, "float32"), variable.dtype)
-            state[2][at[id(variable)]] = _placed(variable, value)
+            now[0][2][at[id(variable)]] = _placed(variable, value)
             variable._shape = shape
 
         def release(variable):
             fill(variable, empty_shape(variable), 0)
 
-        def run(program, index):
-            nonlocal state
-            logs, state = program(index, state, batch, batches.following)
-            _attach(model, state)
-            return logs
-
-        if batches.looks():
-            batches.look(lambda program: program(data, state))
-        batch = batches.substitute(data)
-        return batches.carry_out(batches.plan(), run, (fill, release), _uninterrupted), state
+        return fill, release
 
     return train_function
 

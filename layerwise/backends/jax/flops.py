@@ -21,6 +21,8 @@ def step_flops(spec, index, x, y):
 
 def stock_flops(model, x, y):
     """FLOPs of the model's own train step."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     state = _state(model, lambda variable: tuple(variable.shape))
     data = keras.tree.map_structure(_spec, (x, y))
     return _count(lambda state, data: model.train_step(state, data), state, data)

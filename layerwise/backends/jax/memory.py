@@ -39,6 +39,11 @@ def replicas(model):
     return 1 if distribution is None else distribution.device_mesh.devices.size
 
 
+def seed(number):
+    """Seeds all random generators."""
+    keras.utils.set_random_seed(number)
+
+
 def generator_state():
     """The state of the framework's own random generators, as arrays: JAX has none."""
     return []

@@ -75,17 +75,21 @@ class Program:
         return *self.layout.split(state), data, chosen
 
 
-def traced_step(spec, layout, moving, others, data, chosen, only=None):
-    """The step. `chosen`: for each Update, whether it runs; `only`: the index of the one that always does."""
+def traced_step(spec, layout, moving, others, data, chosen, only=None, begin=None):
+    """The step. `chosen`: for each Update, whether it runs; `only`: the index of the one that always does; `begin`: what
+    comes first within an execution.
+    """
     if only is None:
         spec.traced()
+    if spec.forward is None:
+        return _stock_step(spec, layout, moving, others, data)
     model = spec.model
-    groups = [*layout.moving_variables, *layout.other_variables]
-    values = {
-        id(v): (v, array)
-        for variables, arrays in zip(groups, [*moving, *others], strict=True)
-        for v, array in zip(variables, arrays, strict=True)
-    }
+    values = layout.values(moving, others)
+    if begin is not None:
+        begun = [values[id(v)] for move in spec.moves for v in (*move.slots, *move.state)]
+        with keras.StatelessScope(begun) as scope:
+            begin()
+        values |= {id(v): (v, scope.get_current_value(v)) for v, _ in begun}
     loss, y_pred, changed, gradients = _backward(spec, layout, values, data)
     values |= changed
 
@@ -100,15 +104,30 @@ def traced_step(spec, layout, moving, others, data, chosen, only=None):
         values |= {id(v): (v, value) for (v, _), value in zip(written, new, strict=True)}
 
     logs = {}
-    metrics = [values[id(v)][1] for v in model.metrics_variables]
     if spec.shows:
+        metrics = [values[id(v)][1] for v in model.metrics_variables]
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, sample_weight)
-    moving = [[values[id(v)][1] for v in variables] for variables in layout.moving_variables]
-    non_trainable, scalars, _, own = (
-        [values[id(v)][1] for v in variables] for variables in layout.other_variables[1:]
+        values |= {id(v): (v, m) for v, m in zip(model.metrics_variables, metrics, strict=True)}
+    moving, others = layout.arrays(values)
+    return logs, moving, others[1:]
+
+
+def _stock_step(spec, layout, moving, others, data):
+    """The model's own train step, which moves all weights: its state is fit's."""
+    model, values = spec.model, layout.values(moving, others)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
     )
-    return logs, moving, [non_trainable, scalars, metrics, own]
+    state = tuple([values[id(v)][1] for v in group] for group in groups)
+    logs, state = model.train_step(state, data)
+    for group, arrays in zip(groups, state, strict=True):
+        values |= {id(v): (v, array) for v, array in zip(group, arrays, strict=True)}
+    moving, others = layout.arrays(values)
+    return logs, moving, others[1:]
 
 
 def _backward(spec, layout, values, data):

@@ -1,6 +1,15 @@
 """TensorFlow: the rooms of a backend, each with the same functions as in `jax` and `torch`."""
 
-from layerwise.backends.tensorflow.derivatives import look_program
+from layerwise.backends.tensorflow.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
+from layerwise.backends.tensorflow.execution import can_execute, execution, nothing, resident
 from layerwise.backends.tensorflow.fit import (
     build,
     check,
@@ -20,6 +29,7 @@ from layerwise.backends.tensorflow.memory import (
     release,
     replicas,
     scope,
+    seed,
     set_generator_state,
     to_numpy,
 )
@@ -31,29 +41,44 @@ USED = {
         "_autoconvert_optionals",
         "distribute_strategy",
     ),
+    "keras.src.backend.tensorflow.nn": ("_apply_masks", "_compute_moments"),
+    "keras.src.utils.rng_utils": ("GLOBAL_RANDOM_SEED",),
+    "keras.src.random.seed_generator": ("GLOBAL_SEED_GENERATOR",),
+    "keras.src.backend.common.global_state": ("set_global_attribute",),
     "keras.src.backend.tensorflow.trainer.TFEpochIterator": ("_get_iterator",),
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
+    "can_execute",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
+    "execution",
     "fill",
     "generator_state",
     "inference",
     "look_flops",
     "look_program",
     "nbytes",
+    "nothing",
     "program",
     "release",
     "replicas",
+    "reseed",
+    "resident",
     "scope",
+    "seed",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from layerwise.backends import internals
+from layerwise.backends.tensorflow.execution import rows_of
 from layerwise.backends.tensorflow.memory import fill, release
-from layerwise.backends.tensorflow.step import batch_size, unscaled
+from layerwise.backends.tensorflow.step import Compiled, batch_size, unscaled
 
 
 def check(model):
@@ -28,33 +29,70 @@ def build(model):
 
 def train_function(model, batches):
     """What stands in for `model.train_function`: takes each batch its way through `batches`."""
+    executions, memory = batches.executions, (fill, release)
 
     def train_function(iterator):
-        n = model.steps_per_execution
-        if n > 1 and batches.are_alike(n):
-            return batches.carry_out_alike(n, lambda program: program(0, iterator), (fill, release))
-        logs = None
-        for _ in range(n):
+        if batches.resident is not None:
+            return epoch(batches.resident, next(batches.resident.epochs))
+        logs, left = None, model.steps_per_execution
+        while left:
             try:
-                logs = one_batch(iterator, alone=n == 1)
+                logs, done = some_batches(iterator, left)
             except (StopIteration, tf.errors.OutOfRangeError):
                 if logs is None:
                     raise StopIteration from None
                 break
+            left -= done
         return logs
 
-    def one_batch(iterator, alone):
+    def some_batches(iterator, most):
+        room = model.steps_per_execution
+        plans = executions.ahead(most) if room > 1 else []
+        if executions.are_stock(plans) and most == room and batches.foresight.left is not None:
+            return executions.carry_out_stock(plans, lambda program: program(0, iterator))
+        if len(plans) > 1:
+            return executions.carry_out(
+                plans, room, lambda program, turns: program(turns, iterator), memory
+            )
+        return one_batch(iterator), 1
+
+    def one_batch(iterator):
         data = iterator
         if batches.looks():
             data = taken(iterator)
             batches.look(lambda program: program(data[0]))
         plan = batches.plan()
-        if data is iterator and not (alone and len(plan) == 1 and not batches.substitutes):
+        alone = model.steps_per_execution == len(plan) == 1 and not batches.substitutes
+        if data is iterator and not alone:
             data = taken(iterator)
         if data is not iterator:
             batch = batches.substitute(data[0])
             data = batch, data[1] if batch is data[0] else None
-        return batches.carry_out(plan, lambda program, index: program(index, data), (fill, release))
+        return batches.carry_out(plan, lambda program, index: program(index, data), memory)
+
+    def epoch(resident, rows):
+        logs, at = None, 0
+        while at < len(rows):
+            logs, done = some_rows(resident, rows[at:])
+            at += done
+        return logs
+
+    def some_rows(resident, rows):
+        if batches.looks():
+            batch = rows_of(resident.arrays, rows[0])
+            batches.look(lambda program: program(batch))
+        plans = executions.ahead(len(rows))
+        if plans:
+            return executions.carry_out(
+                plans,
+                resident.steps,
+                lambda program, turns: program(turns, resident.arrays),
+                memory,
+                rows,
+            )
+        data = rows_of(resident.arrays, rows[0]), None
+        plan = batches.plan()
+        return batches.carry_out(plan, lambda program, index: program(index, data), memory), 1
 
     def taken(iterator):
         """The next batch, and its spec."""
@@ -77,7 +115,16 @@ def test_program(model, forward, heads):
         internals.update_loss_tracker(model, unscaled(loss), batch_size(x))
         return model.compute_metrics(x, y, y_pred, sample_weight)
 
-    return model._make_function(step)
+    compiled = Compiled(model, step)
+    several = model._make_function(step) if model.steps_per_execution > 1 else compiled
+
+    def program(iterator):
+        if _is_iterator(iterator):
+            return several(iterator)
+        batches = itertools.islice(iterator, model.steps_per_execution)
+        return [compiled((batch, None)) for batch in batches][-1]
+
+    return program
 
 
 def test_function(program, batches):
@@ -96,6 +143,7 @@ def inference(model, function, variables):
     """`function` of tensors compiled, with `variables` (all that it reads) as they are now."""
     if model.run_eagerly:
         return function
+    function = internals.with_code_of_its_own(function)  # one for each stage, of one piece of code
     return tf.function(
         function, reduce_retracing=True, autograph=False, jit_compile=model.jit_compile
     )

@@ -19,28 +19,43 @@ def program(spec):
         `run(index, data)`: carries out the Update of that index on the next batch of an iterator, or on the batch in a
         list, and returns logs (empty unless the step shows any).
     """
-    if len(spec.moves) == 1:
-        function = Compiled(spec.model, traced_step(spec))
-        return lambda index, data: function(data)
-    replicas = spec.model.distribute_strategy.num_replicas_in_sync
-    if replicas > 1:
-        raise ValueError(
-            f"max_programs shares programs by a branch, in which {replicas} replicas of a tf.distribute strategy cannot "
-            "reduce gradients. Leave max_programs=None."
-        )
-    which = tf.Variable(0, dtype="int32", trainable=False)
-    function = Compiled(spec.model, traced_step(spec, which))
+    return Program(spec)
 
-    def run(index, data):
-        which.assign(index)
-        return function(data)
 
-    return run
+class Program:
+    """The compiled step of some Updates."""
+
+    def __init__(self, spec):
+        self.spec, self._which = spec, None
+        if len(spec.moves) > 1:
+            replicas = spec.model.distribute_strategy.num_replicas_in_sync
+            if replicas > 1:
+                raise ValueError(
+                    f"max_programs shares programs by a branch, in which {replicas} replicas of a tf.distribute strategy "
+                    "cannot reduce gradients. Leave max_programs=None."
+                )
+            self._which = tf.Variable(0, dtype="int32", trainable=False)
+        self._compiled = Compiled(spec.model, traced_step(spec, self._which))
+
+    def __call__(self, index, data):
+        self._choose(index)
+        return self._compiled(data)
+
+    def on_batch(self, index, batch):
+        """The step while an execution is traced."""
+        self._choose(index)
+        return self._compiled.on_batch(batch)
+
+    def _choose(self, index):
+        if self._which is not None:
+            self._which.assign(index)
 
 
 def traced_step(spec, which=None, only=None):
     """The step as a function of a batch. `which`: the index of the Update that runs; `only`: it is always this one."""
     model, weights = spec.model, spec.weights
+    if spec.forward is None:
+        return model.train_step
 
     def step(data):
         if only is None:
@@ -85,24 +100,21 @@ class Compiled:
         self.model, self.step = model, step
 
         def on_batch(data):
-            outputs = model.distribute_strategy.run(step, args=(data,))
-            return reduce_per_replica(outputs, model.distribute_strategy, reduction="auto")
+            return on_replicas(model, step, data)
 
         self._traces = not model.run_eagerly
         if self._traces:
-            on_batch = self._function(on_batch, jit_compile=model.jit_compile)
+            on_batch = own_function(on_batch, jit_compile=model.jit_compile)
         self._traced_on_batch, self._specs = on_batch, []
         self.on_batch = model._autoconvert_optionals(on_batch)
 
         def on_iterator(iterator):
             return self.on_batch(iterator.get_next())
 
-        self.on_iterator = self._function(on_iterator) if self._traces else on_iterator
+        self.on_iterator = own_function(on_iterator) if self._traces else on_iterator
 
     def __call__(self, data):
         if isinstance(data, (tf.data.Iterator, tf.distribute.DistributedIterator)):
-            if self.model.steps_per_execution > 1:
-                return self._several(data)
             return self.on_iterator(data)
         batch, spec = data
         if self._traces and spec is not None and spec not in self._specs:
@@ -110,17 +122,17 @@ class Compiled:
             self._specs.append(spec)
         return self.on_batch(batch)
 
-    @functools.cached_property
-    def _several(self):
-        """Several steps in one execution, by Keras' own loop."""
-        return self.model._make_function(self.step)
 
-    @staticmethod
-    def _function(function, **arguments):
-        # TensorFlow warns of many traces of one piece of Python code. Each program has a code of its own.
-        function = internals.with_code_of_its_own(function)
-        function = tf.autograph.experimental.do_not_convert(function)
-        return tf.function(function, reduce_retracing=True, **arguments)
+def on_replicas(model, function, *arguments):
+    """What a function gives on the model's replicas, put together as Keras does."""
+    strategy = model.distribute_strategy
+    return reduce_per_replica(strategy.run(function, args=arguments), strategy, reduction="auto")
+
+
+def own_function(function, **arguments):
+    """A function as a `tf.function` with a code of its own: TensorFlow warns of many traces of one piece of code."""
+    function = tf.autograph.experimental.do_not_convert(internals.with_code_of_its_own(function))
+    return tf.function(function, reduce_retracing=True, **arguments)
 
 
 def unscaled(loss):

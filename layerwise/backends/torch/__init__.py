@@ -1,6 +1,15 @@
 """torch: the rooms of a backend, each with the same functions as in the other two."""
 
-from layerwise.backends.torch.derivatives import look_program
+from layerwise.backends.torch.derivatives import (
+    REPLACED,
+    double_context,
+    dropout,
+    exact_program,
+    look_program,
+    reseed,
+    tap,
+)
+from layerwise.backends.torch.execution import can_execute, execution, nothing, resident
 from layerwise.backends.torch.fit import (
     build,
     check,
@@ -20,6 +29,7 @@ from layerwise.backends.torch.memory import (
     release,
     replicas,
     scope,
+    seed,
     set_generator_state,
     to_numpy,
 )
@@ -30,25 +40,36 @@ USED = {
 }
 
 __all__ = [
+    "REPLACED",
     "SHARES",
     "USED",
     "build",
+    "can_execute",
     "check",
+    "double_context",
+    "dropout",
+    "exact_program",
+    "execution",
     "fill",
     "generator_state",
     "inference",
     "look_flops",
     "look_program",
     "nbytes",
+    "nothing",
     "program",
     "release",
     "replicas",
+    "reseed",
+    "resident",
     "scope",
+    "seed",
     "set_generator_state",
     "settle",
     "step_flops",
     "stock_flops",
     "stock_program",
+    "tap",
     "test_function",
     "test_program",
     "to_numpy",

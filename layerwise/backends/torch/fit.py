@@ -4,6 +4,7 @@ import keras
 import torch
 
 from layerwise.backends import internals
+from layerwise.backends.torch.execution import rows_of
 from layerwise.backends.torch.memory import fill, release
 from layerwise.backends.torch.step import batch_size
 
@@ -23,15 +24,45 @@ def build(model):
 
 def train_function(model, batches):
     """What stands in for `model.train_function`: takes each batch its way through `batches`."""
+    executions, memory = batches.executions, (fill, release)
 
     def train_function(data):
+        if batches.resident is not None:
+            return epoch(batches.resident, next(batches.resident.epochs))
         (batch,) = data
+        return one_batch(batch)
+
+    def one_batch(batch):
         if batches.looks():
             batches.look(lambda program: program(batch))
         batch = batches.substitute(batch)
         return batches.carry_out(
-            batches.plan(), lambda program, index: program(index, batch), (fill, release)
+            batches.plan(), lambda program, index: program(index, batch), memory
         )
+
+    def epoch(resident, rows):
+        logs, at = None, 0
+        while at < len(rows):
+            logs, done = some_rows(resident, rows[at:])
+            at += done
+        return logs
+
+    def some_rows(resident, rows):
+        if batches.looks():
+            batch = rows_of(resident.arrays, rows[0])
+            batches.look(lambda program: program(batch))
+        plans = executions.ahead(len(rows))
+        if plans:
+            return executions.carry_out(
+                plans,
+                resident.steps,
+                lambda program, turns: program(turns, resident.arrays),
+                memory,
+                rows,
+            )
+        batch = rows_of(resident.arrays, rows[0])
+        plan = batches.plan()
+        return batches.carry_out(plan, lambda program, index: program(index, batch), memory), 1
 
     return train_function
 

@@ -43,6 +43,11 @@ def replicas(model):
     return 1
 
 
+def seed(number):
+    """Seeds all random generators."""
+    keras.utils.set_random_seed(number)
+
+
 def generator_state():
     """The state of torch's own random generators, as arrays: dropout without a seed draws from them."""
     states = [torch.get_rng_state()]

@@ -17,21 +17,29 @@ def program(spec):
     Returns:
         `run(index, data)`: carries out the Update on a batch, and returns logs (empty unless the step shows any).
     """
-    if spec.model._should_torch_compile():
-        # The optimizer's part differs by block and would break the graph: it stays eager. Of one function torch.compile
-        # keeps at most eight versions, so that each program needs one of its own.
-        step = eager_step(spec, torch.compiler.disable(spec.moves[0].apply))
-        step = torch.compile(internals.with_code_of_its_own(step))
-    else:
-        step = eager_step(spec, spec.moves[0].apply)
-    moving = {id(v) for v in spec.weights}
-    resting = [v for v in spec.model.trainable_variables if id(v) not in moving]
+    return Program(spec)
 
-    def run(index, data):
-        with _resting(resting):
-            return step(data)
 
-    return run
+class Program:
+    """The step of an Update."""
+
+    def __init__(self, spec):
+        self.spec, apply = spec, spec.moves[0].apply
+        if spec.forward is None:
+            self._step = spec.model.train_step
+        elif spec.model._should_torch_compile():
+            # The optimizer's part differs by block and would break the graph: it stays eager. Of one function
+            # torch.compile keeps at most eight versions, so that each program needs one of its own.
+            step = eager_step(spec, torch.compiler.disable(apply))
+            self._step = torch.compile(internals.with_code_of_its_own(step))
+        else:
+            self._step = eager_step(spec, apply)
+        moving = {id(v) for v in spec.weights}
+        self._resting = [v for v in spec.model.trainable_variables if id(v) not in moving]
+
+    def __call__(self, index, data):
+        with _resting(self._resting):
+            return self._step(data)
 
 
 def eager_step(spec, apply):

@@ -15,10 +15,11 @@ from layerwise.comparison.figures import (
     style,
     time_to_target,
 )
+from layerwise.comparison.figures.scene import Scene
 
 FIGURES = {
     "cost": cost.figure,
-    "convergence-accuracy": convergence.accuracy,
+    "convergence-score": convergence.score,
     "convergence-loss": convergence.loss,
     "generalization": generalization.figure,
     "learning-rate": sensitivity.figure,
@@ -44,7 +45,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, baseline: str, folder: str | 
     with style.theme():
         tasks = runs.groupby(frames.TASK, sort=False)
         for (task, rows), (name, figure) in itertools.product(tasks, FIGURES.items()):
-            drawn = figure(style.Scene(task, rows, curves, baseline, runs))
+            drawn = figure(Scene(task, rows, curves, baseline, runs))
             if drawn is None:
                 continue
             words = [name, *(re.sub(r"[^\w.]+", "_", part) for part in task if part != "none")]

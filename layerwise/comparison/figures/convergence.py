@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
-from layerwise.comparison.statistics import interquartile_mean
+from layerwise.comparison.figures.scene import Scene
 
 CLOCKS = {
     "update": "Updates",
@@ -15,60 +15,37 @@ CLOCKS = {
     "flops": "FLOPs",
     "train_seconds": "Seconds of training",
 }
-RESAMPLES = 1000
 
 
-def accuracy(scene: style.Scene) -> Figure | None:
-    """Validation accuracy against each clock."""
-    return _figure(scene, "accuracy", "Validation accuracy")
+def score(scene: Scene) -> Figure | None:
+    """Validation score against each clock."""
+    return _figure(scene, "score", f"Validation {scene.metric}")
 
 
-def loss(scene: style.Scene) -> Figure | None:
+def loss(scene: Scene) -> Figure | None:
     """Validation loss against each clock."""
     return _figure(scene, "loss", "Validation loss")
 
 
 def bands(curves: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The interquartile mean over seeds at each epoch, its 95 % interval, and the mean clocks.
+    """The mean over seeds at each epoch, its 95 % interval, and the mean clocks.
 
     Args:
         curves: Rows of `curves` of one split, with the columns `schedule` and `seed`.
-        column: "loss" or "accuracy".
+        column: "loss" or "score".
 
     Returns:
         A frame with one row per schedule and epoch: the clocks, `center`, `low`, `high`, `n` (runs
             that got this far).
     """
     rows = []
-    for schedule, group in curves[np.isfinite(curves[column])].groupby("schedule", sort=False):
-        clocks = group.groupby("epoch")[list(CLOCKS)].mean().astype("float64")
-        values = group.pivot(index="epoch", columns="seed", values=column)
-        present = values.notna().to_numpy()
-        # Epochs with the same runs are resampled in one go; runs that diverged stop earlier.
-        for runs in np.unique(present, axis=0):
-            epochs = values.index[(present == runs).all(axis=1)]
-            some = values.loc[epochs, runs].to_numpy()
-            rows.append(
-                clocks.loc[epochs]
-                .assign(schedule=schedule, center=interquartile_mean(some), n=int(runs.sum()))
-                .assign(**_interval(some))
-                .reset_index()
-            )
-    return pd.concat(rows).sort_values("epoch", kind="stable").reset_index(drop=True)
-
-
-def _interval(values):
-    if values.shape[1] < 2:
-        return {"low": np.nan, "high": np.nan}
-    interval = scipy.stats.bootstrap(
-        (values,),
-        interquartile_mean,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        axis=-1,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return {"low": interval.low, "high": interval.high}
+    finite = curves[np.isfinite(curves[column])]
+    for (schedule, epoch), group in finite.groupby(["schedule", "epoch"], sort=False):
+        center, low, high = intervals.mean(group[column])
+        clocks = group[list(CLOCKS)].astype("float64").mean().to_dict()
+        row = {"schedule": schedule, "epoch": epoch, "n": len(group), **clocks}
+        rows.append(row | {"center": center, "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values("epoch", kind="stable").reset_index(drop=True)
 
 
 def _figure(scene, column, title):
@@ -85,7 +62,7 @@ def _figure(scene, column, title):
     style.heading(
         drawn,
         f"{title} as training goes on",
-        f"{scene}. Lines: interquartile mean over {scene.n_seeds} seeds; bands: 95 % intervals. "
+        f"{scene}, tuned for score. Lines: mean over {scene.n_seeds} seeds; bands: 95 % intervals. "
         "The same runs against four clocks.",
     )
     for (family, names), (row, clock) in (
@@ -117,7 +94,7 @@ def _lines(axes, scene, data, names, clock, column):
         axes.fill_between(
             rows[clock], rows["low"], rows["high"], color=look.color, alpha=0.18, linewidth=0
         )
-    if column == "accuracy" and not np.isnan(scene.target):
+    if column == "score" and not np.isnan(scene.target):
         axes.axhline(scene.target, color="0.4", linewidth=1.2, linestyle=":")
         axes.text(
             0.015,
@@ -133,11 +110,22 @@ def _limits(axes, scene, data, column):
     if column == "loss":
         axes.set_yscale("log")
         return
-    low, top = data["center"].min(), data["high"].fillna(data["center"]).max()
+    low, top = data["center"].min(), data["center"].max()
+    ends = [data["low"].fillna(data["center"]).min(), data["high"].fillna(data["center"]).max()]
+    if scene.sign > 0:
+        top = ends[1]
+    else:
+        low = ends[0]
     if not np.isnan(scene.target):
-        low, top = max(low, scene.target - 0.2), max(top, scene.target)
-    axes.set_ylim(low, min(1.0, top + 0.005))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        low, top = min(low, scene.target), max(top, scene.target)
+        if scene.percent:
+            low = max(low, scene.target - 0.2)  # what matters is near the target
+        elif scene.sign < 0:
+            top = min(top, 5 * scene.target)
+    if scene.percent:
+        top = min(1.0, top + 0.005)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes.set_ylim(low, top)
 
 
 def _inside(title):

@@ -5,36 +5,39 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
-from layerwise.comparison.statistics import estimate, relative_costs
+from layerwise.comparison.figures.scene import Scene
+from layerwise.comparison.statistics import relative_costs
 
 CLOCKS = {"updates": "Updates", "flops": "FLOPs", "seconds": "Seconds"}
 
 
-def figure(scene: style.Scene) -> Figure:
-    """Multiples of the baseline's updates, FLOPs and seconds, and the test accuracy at the end."""
+def figure(scene: Scene) -> Figure:
+    """Multiples of the baseline's updates, FLOPs and seconds, and the test score at the end."""
     names = scene.schedules
     costs = relative_costs(scene.runs, scene.baseline).set_index(["schedule", "clock"])
     drawn, axes = style.subplots(
         1, 5, figsize=(18, 2.8 + 0.42 * len(names)), sharey=True, width_ratios=[0.3, 1, 1, 1, 0.9]
     )
-    target = "the target" if np.isnan(scene.target) else f"{scene.target:.1%} validation accuracy"
+    target = f"{scene.said(scene.target)} validation {scene.metric}"
+    target = "the target" if np.isnan(scene.target) else target
     greedy = " A greedy stage counts with its own head." * any("greedy" in name for name in names)
     style.heading(
         drawn,
         f"What does it cost to reach {target}?",
-        f"{scene}. Multiples of what {scene.baseline} training needs (1×), paired by seed. Dots: "
-        f"interquartile mean over {scene.n_seeds} seeds, hollow where some of them missed the "
-        f"target; bars: 95 % intervals.{greedy}",
+        f"{scene}. Multiples of what {scene.baseline} training needs (1×), paired by seed, "
+        f"{scene.tuned_for_cost}. Dots: median over {scene.n_seeds} seeds, a miss costs infinitely much; hollow where some "
+        f"missed the target; bars: 95 % intervals.{greedy}",
     )
     _reached(axes[0], names, costs)
-    numbers = costs[["iqm", "low", "high"]].to_numpy(dtype="float64")
+    numbers = costs[["ratio", "low", "high"]].to_numpy(dtype="float64")
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     low, high = 0.9 * min([0.5, *numbers]), 1.1 * max([2.0, *numbers])
     for panel, (clock, title) in zip(axes[1:4], CLOCKS.items(), strict=True):
         panel.set_title(f"{title} to target")
         _multiples(panel, scene, names, costs.xs(clock, level="clock"), low, high)
-    _test_accuracy(axes[4], scene, names)
+    _test_score(axes[4], scene, names)
     style.rows(axes, scene, names)
     return drawn
 
@@ -63,9 +66,10 @@ def _multiples(axes, scene, names, costs, low, high):
     axes.set_xlabel("← cheaper   (1×)   costlier →")
     for place, name in enumerate(names):
         cost, look = costs.loc[name], scene.looks[name]
-        values = cost[["iqm", "low", "high"]].astype("float64")
-        if np.isnan(values["iqm"]):
-            text = "no pair of runs" if cost["n_reached"] else "never reached"
+        values = cost[["ratio", "low", "high"]].astype("float64")
+        if not (cost["n_reached"] and 0 < values["ratio"] < np.inf):
+            text = "more than half missed" if cost["n_reached"] else "never reached"
+            text = "the baseline missed" if values["ratio"] == 0 else text
             axes.annotate(
                 f"✕ {text}",
                 (1, place),
@@ -77,8 +81,9 @@ def _multiples(axes, scene, names, costs, low, high):
             continue
         missed = cost["n_reached"] < cost["n_runs"]
         hollow = {"markerfacecolor": "white", "markeredgewidth": 2} if missed else {}
-        style.dot(axes, place, look, values, **hollow)
-        label = "1×" if name == scene.baseline else f"{values['iqm']:.2g}×"
+        ends = values.clip(low, high)  # an infinite end leaves the panel
+        style.dot(axes, place, look, ends.where(values.notna()), **hollow)
+        label = "1×" if name == scene.baseline else f"{values['ratio']:.2g}×"
         axes.text(
             0.985,
             place,
@@ -92,11 +97,12 @@ def _multiples(axes, scene, names, costs, low, high):
         )
 
 
-def _test_accuracy(axes, scene, names):
-    axes.set_title("Test accuracy at the end")
+def _test_score(axes, scene, names):
+    axes.set_title(f"Test {scene.metric} at the end")
+    factor = 100 if scene.percent else 1
     for place, name in enumerate(names):
         runs = scene.measured[scene.measured["schedule"] == name]
-        values = 100 * np.array(estimate(runs["test_accuracy"].dropna()))
+        values = factor * np.array(intervals.mean(runs["test_score"]))
         if np.isnan(values[0]):
             axes.text(
                 0.02,
@@ -110,6 +116,7 @@ def _test_accuracy(axes, scene, names):
         style.dot(axes, place, scene.looks[name], values)
         if name == scene.baseline:
             axes.axvline(values[0], color="0.1", linewidth=1.5, zorder=1)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    if scene.percent:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("better →")
+    axes.set_xlabel("better →" if scene.sign > 0 else "← better")

@@ -1,39 +1,45 @@
-"""Generalization: train and test loss and accuracy, and the gaps, at the end of training."""
+"""Generalization: train and test loss and score, and the gaps, at the end of training."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
-from layerwise.comparison.statistics import estimate
-
-PANELS = {
-    "train_loss": ("Train loss", "← better"),
-    "test_loss": ("Test loss", "← better"),
-    "generalization_gap": ("Test - train loss", "← better"),
-    "train_accuracy": ("Train accuracy", "better →"),
-    "test_accuracy": ("Test accuracy", "better →"),
-    "accuracy_gap": ("Train - test accuracy", "← better"),
-}
+from layerwise.comparison.figures.scene import Scene
 
 LOSSES = ("train_loss", "test_loss", "generalization_gap")
 
 
-def figure(scene: style.Scene) -> Figure | None:
-    """Every measured run that finished, with interquartile means and intervals."""
+def panels(scene: Scene) -> dict[str, tuple[str, str]]:
+    """`{column: (title, which way is better)}`."""
+    more, less = "better →", "← better"
+    way = more if scene.sign > 0 else less
+    return {
+        "train_loss": ("Train loss", less),
+        "test_loss": ("Test loss", less),
+        "generalization_gap": ("Test - train loss", less),
+        "train_score": (f"Train {scene.metric}", way),
+        "test_score": (f"Test {scene.metric}", way),
+        "score_gap": ("Train better than test by", less),
+    }
+
+
+def figure(scene: Scene) -> Figure | None:
+    """Every measured run that finished, with means and intervals."""
     finished = scene.measured[scene.measured["status"] == "finished"]
     if finished.empty:
         return None
     names = scene.schedules
-    drawn, axes = style.subplots(1, len(PANELS), figsize=(21, 2.6 + 0.42 * len(names)), sharey=True)
+    drawn, axes = style.subplots(1, 6, figsize=(21, 2.6 + 0.42 * len(names)), sharey=True)
     style.heading(
         drawn,
         "How well does what was learned generalize?",
-        f"{scene}, at the end of training. Small dots: runs; large: interquartile mean over seeds; "
+        f"{scene}, at the end of training, each tuned for score. Small dots: runs; large: mean over seeds; "
         "bars: 95 % intervals. "
         f"Line: {scene.baseline}.",
     )
-    for axis, (column, (title, direction)) in zip(axes, PANELS.items(), strict=True):
-        percent = "accuracy" in column
+    for axis, (column, (title, direction)) in zip(axes, panels(scene).items(), strict=True):
+        percent = scene.percent and column not in LOSSES
         factor = 100 if percent else 1
         style.runs(
             axis, scene, finished.assign(**{column: factor * finished[column]}), column, names
@@ -51,9 +57,9 @@ def figure(scene: style.Scene) -> Figure | None:
                     va="center",
                 )
                 continue
-            style.dot(axis, place, look, estimate(values))
+            style.dot(axis, place, look, intervals.mean(values))
             if name == scene.baseline:
-                axis.axvline(estimate(values)[0], color="0.1", linewidth=1.2, zorder=1)
+                axis.axvline(intervals.mean(values)[0], color="0.1", linewidth=1.2, zorder=1)
         positive = finished[column][finished[column] > 0]
         if column in LOSSES and len(positive) == len(finished) and _range(positive) > 20:
             axis.set_xscale("log")

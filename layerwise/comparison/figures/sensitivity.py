@@ -4,13 +4,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from layerwise.comparison.figures import style
-from layerwise.comparison.tuning import tuned_learning_rate
+from layerwise.comparison.figures.scene import Scene
+from layerwise.comparison.tuning import PURPOSES, tuned
 
-BEST = "best_validation_accuracy"
+BEST = "best_validation_score"
 
 
-def figure(scene: style.Scene) -> Figure | None:
-    """Best validation accuracy against the learning rate; a ring marks the rate that was chosen."""
+def figure(scene: Scene) -> Figure | None:
+    """Best validation score against the learning rate; a ring marks the rate for score, a square that for cost."""
     tune = scene.runs[scene.runs["phase"] == "tune"]
     if tune["learning_rate"].nunique() < 2:
         return None
@@ -22,30 +23,36 @@ def figure(scene: style.Scene) -> Figure | None:
     style.heading(
         drawn,
         "How much does the learning rate matter?",
-        f"{scene}. Best validation accuracy in the tuning runs (mean of {n_seeds} "
+        f"{scene}. Best validation {scene.metric} in the tuning runs (mean of {n_seeds} "
         f"seed{'s' * (n_seeds > 1)}). "
-        "Ring: the rate that was chosen. ✕ at the bottom: a run diverged or failed.",
+        "Ring: the rate for score; square: for cost. ✕ at the edge: a run diverged or failed.",
     )
     best = tune.assign(**{BEST: tune[BEST].where(tune["status"] == "finished")})
-    floor = np.nanmin([best[BEST].min(), 1.0])
-    floor = max(floor, best[BEST].max() - 0.6) - 0.03
+    low, top = best[BEST].min(), best[BEST].max()
+    if np.isnan(low):
+        low, top = 0.0, 1.0
+    if scene.percent:
+        low = max(low, top - 0.6)
+    room = 0.06 * (top - low) + 1e-3
+    floor, top = low - room, min(1.005, top + room) if scene.percent else top + room
     for axis, (family, names) in zip(axes[0], panels.items(), strict=True):
         means = _means(best[best["schedule"].isin(names)], ["schedule", "learning_rate"])
         style.lines(axis, scene, means.reset_index(), "learning_rate", BEST, names)
+        axis.set_ylim(floor, top)
         for shift, name in enumerate(names):
             rows = best[best["schedule"] == name]
-            _line(axis, scene.looks[name], rows, floor, 1.03 ** (shift - len(names) / 2))
+            _line(axis, scene.looks[name], rows, 1.03 ** (shift - len(names) / 2))
         axis.set_xscale("log")
         axis.set_xlabel("Learning rate")
         axis.set_title(family)
-        axis.set_ylim(floor, 1.005)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    axes[0, 0].set_ylabel("Best validation accuracy")
+        if scene.percent:
+            axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes[0, 0].set_ylabel(f"Best validation {scene.metric}")
     style.legend(drawn, scene, scene.schedules)
     return drawn
 
 
-def _line(axis, look, rows, floor, shift):
+def _line(axis, look, rows, shift):
     if rows.empty:
         return
     usable = _means(rows, "learning_rate")
@@ -53,23 +60,26 @@ def _line(axis, look, rows, floor, shift):
     lost = usable.index[usable.isna()]
     axis.plot(
         lost * shift,
-        np.full(len(lost), floor + 0.012),
+        np.full(len(lost), axis.get_ylim()[0]),
         "x",
         color=look.color,
         markersize=9,
         markeredgewidth=2.5,
     )
-    chosen = tuned_learning_rate(rows.assign(phase="tune"))
-    if not np.isnan(usable[chosen]):
-        axis.plot(
-            [chosen],
-            [usable[chosen]],
-            "o",
-            markersize=17,
-            markerfacecolor="none",
-            markeredgecolor=look.color,
-            markeredgewidth=2,
-        )
+    for purpose, marker, size in zip(PURPOSES, "os", (17, 22), strict=True):
+        chosen = tuned(rows.assign(phase="tune"), purpose)["learning_rate"]
+        if purpose == "cost" and rows["flops_to_target"].isna().all():
+            continue
+        if not np.isnan(usable[chosen]):
+            axis.plot(
+                [chosen],
+                [usable[chosen]],
+                marker,
+                markersize=size,
+                markerfacecolor="none",
+                markeredgecolor=look.color,
+                markeredgewidth=2,
+            )
 
 
 def _means(rows, by):

@@ -1,7 +1,5 @@
-"""What all figures share: one look for each schedule, a theme, and the data of one task."""
+"""What all figures share: a theme, panels, dots, lines and legends."""
 
-import dataclasses
-import functools
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -15,125 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-_COLORS = sns.color_palette("colorblind")
-# The same colour in every comparison for the families that the experiments use.
-_FAMILIES = {
-    "cyclic": _COLORS[0],
-    "reverse": _COLORS[9],
-    "shuffled": _COLORS[1],
-    "random": _COLORS[4],
-    "greedy": _COLORS[2],
-}
-_OTHERS = [_COLORS[0], _COLORS[1], _COLORS[2], _COLORS[4], _COLORS[3], _COLORS[5], _COLORS[9]]
-_BASELINE = (0.1, 0.1, 0.1)
-_DASHES = ["", (5, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1)]
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How a schedule looks in every figure."""
-
-    color: tuple[float, float, float]
-    dashes: Any  # what both seaborn and Line2D take: "" or a tuple of lengths
-    marker: str
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scene:
-    """The data of one task.
-
-    Args:
-        task: (dataset, model, regularizer, optimizer).
-        runs: Its rows of `runs`.
-        all_curves: The frame `curves`.
-        baseline: The name of the baseline schedule.
-        all_runs: The frame `runs`, whose schedules decide how each looks.
-    """
-
-    task: tuple[str, str, str, str]
-    runs: pd.DataFrame
-    all_curves: pd.DataFrame
-    baseline: str
-    all_runs: pd.DataFrame
-
-    @functools.cached_property
-    def measured(self) -> pd.DataFrame:
-        """The measured runs."""
-        return self.runs[self.runs["phase"] == "measure"]
-
-    @functools.cached_property
-    def curves(self) -> pd.DataFrame:
-        """The curves of the measured runs, with the columns `schedule` and `seed`."""
-        return self.all_curves.merge(self.measured[["run_id", "schedule", "seed"]], on="run_id")
-
-    @functools.cached_property
-    def schedules(self) -> list[str]:
-        """The names of the schedules with measured runs, the baseline first."""
-        return list(dict.fromkeys(self.measured["schedule"]))
-
-    @functools.cached_property
-    def looks(self) -> dict[str, Look]:
-        """`{schedule: Look}`."""
-        return looks(list(dict.fromkeys(self.all_runs["schedule"])), self.baseline)
-
-    @property
-    def target(self) -> float:
-        """The validation accuracy to reach; NaN if there is none."""
-        return self.runs["target"].max()
-
-    @property
-    def n_seeds(self) -> int:
-        """Measured seeds."""
-        return self.measured["seed"].nunique()
-
-    def __str__(self) -> str:
-        return ", ".join(part for part in self.task if part != "none")
-
-    def panels(self) -> dict[str, list[str]]:
-        """Schedules shown together: all, where they are few; else the baseline and a family."""
-        if len(self.schedules) <= 7:
-            return {"": self.schedules}
-        families: dict[str, list[str]] = {}
-        for name in self.schedules:
-            if name != self.baseline:
-                families.setdefault(family(name), []).append(name)
-        return {key: [self.baseline, *names] for key, names in families.items()}
-
-
-def family(schedule: str) -> str:
-    """What a schedule's name says before the comma."""
-    return schedule.split(",")[0]
-
-
-def looks(schedules: Sequence[str], baseline: str) -> dict[str, Look]:
-    """`{schedule: Look}`, the same in all figures of a comparison.
-
-    Example:
-    >>> from layerwise.comparison.figures.style import looks
-    >>> found = looks(["simultaneous", "cyclic, 1 step", "cyclic, sweep"], "simultaneous")
-    >>> found["cyclic, 1 step"].color == found["cyclic, sweep"].color
-    True
-    >>> found["cyclic, 1 step"].marker == found["cyclic, sweep"].marker
-    False
-    """
-    families = list(dict.fromkeys(family(name) for name in schedules if name != baseline))
-    colors = {name: color for name, color in _FAMILIES.items() if name in families}
-    free = [color for color in _OTHERS if color not in colors.values()]
-    for name in families:
-        if name not in colors:
-            colors[name] = free.pop(0) if free else _COLORS[7]
-    variants = list(dict.fromkeys(name.partition(", ")[2] for name in schedules if ", " in name))
-    result = {}
-    for name in schedules:
-        variant = name.partition(", ")[2]
-        place = variants.index(variant) if variant else 0
-        result[name] = Look(
-            color=_BASELINE if name == baseline else colors[family(name)],
-            dashes=_DASHES[place % len(_DASHES)],
-            marker=_MARKERS[place % len(_MARKERS)],
-        )
-    return result
+from layerwise.comparison.figures.looks import Look, family
+from layerwise.comparison.figures.scene import Scene
 
 
 def theme() -> AbstractContextManager[None]:

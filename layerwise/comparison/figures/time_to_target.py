@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
-from layerwise.comparison.statistics import estimate
+from layerwise.comparison.figures.scene import Scene
 
 CLOCKS = {
     "epochs_to_target": "Epochs",
@@ -15,7 +16,7 @@ CLOCKS = {
 }
 
 
-def figure(scene: style.Scene) -> Figure | None:
+def figure(scene: Scene) -> Figure | None:
     """Each run's epochs, updates, FLOPs and seconds to the target; a missed target has no time."""
     if np.isnan(scene.target):
         return None
@@ -25,17 +26,17 @@ def figure(scene: style.Scene) -> Figure | None:
     )
     style.heading(
         drawn,
-        f"How long until {scene.target:.1%} validation accuracy?",
-        f"{scene}. Small dots: runs; large: interquartile mean of those that got there; bars: 95 % "
+        f"How long until {scene.said(scene.target)} validation {scene.metric}?",
+        f"{scene}, {scene.tuned_for_cost}. Small dots: runs; large: median, where a miss is infinite; bars: 95 % "
         "intervals. "
         "Grey strip: how many of the runs missed the target.",
     )
     for axis, (column, title) in zip(axes[0], CLOCKS.items(), strict=True):
-        reached = scene.measured[column].astype("float64")
+        reached = scene.cheapest[column].astype("float64")
         end = 1.0 if reached.dropna().empty else reached.max() * 1.08
         axis.set_xlim(0, end * 1.3)
         axis.axvspan(end, end * 1.3, color="0.92", zorder=0, linewidth=0)
-        style.runs(axis, scene, scene.measured, column, names)
+        style.runs(axis, scene, scene.cheapest, column, names)
         for place, name in enumerate(names):
             _row(axis, place, scene, name, column, end * 1.15)
         axis.set_title(f"{title} to target")
@@ -50,11 +51,13 @@ def figure(scene: style.Scene) -> Figure | None:
 
 
 def _row(axis, place, scene, name, column, strip):
-    runs, look = scene.measured[scene.measured["schedule"] == name], scene.looks[name]
+    runs, look = scene.cheapest[scene.cheapest["schedule"] == name], scene.looks[name]
     values = runs[column].astype("float64").dropna().to_numpy()
     missed = len(runs) - len(values)
     if len(values):
-        style.dot(axis, place, look, estimate(values))
+        found = np.array(intervals.median([*values, *[np.inf] * missed]))
+        if np.isfinite(found[0]):
+            style.dot(axis, place, look, np.minimum(found, axis.get_xlim()[1]))
     text = f"✕ {missed} of {len(runs)}" if missed else "none missed"
     color = look.color if missed else "0.6"
     axis.text(

@@ -13,7 +13,7 @@ TORCH = keras.backend.backend() == "torch"
 
 @pytest.fixture(scope="module")
 def found():
-    return [row for variant in memory.VARIANTS for row in memory.of_network(tiny.TWO, variant)]
+    return [row for variant in memory.VARIANTS for row in memory.of_steps(tiny.TWO, variant)]
 
 
 @pytest.mark.parametrize("variant", memory.VARIANTS)
@@ -43,8 +43,12 @@ def test_the_process_of_a_variant_measures_the_same_data_type(monkeypatch):
     monkeypatch.setattr(memory.subprocess, "run", run)
     keras.config.set_dtype_policy("mixed_bfloat16")
     memory.measure(dataclasses.replace(tiny.SETTINGS, memory=(tiny.TWO,), networks=()))
-    ends = [["quick", "cpu", "mixed_bfloat16", "dense", variant] for variant in memory.VARIANTS]
-    assert [command[-5:] for command in commands] == ends
+    ends = [
+        ["quick", "cpu", "mixed_bfloat16", "dense", variant, peak]
+        for variant in memory.VARIANTS
+        for peak in memory.PEAKS
+    ]
+    assert [command[-6:] for command in commands] == ends
 
 
 def test_figures_and_answer(found, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.harness import command, comparisons
 from layerwise.comparison import Comparison, frames
+from layerwise.comparison.audit import audit
 from tests.comparison import problems
 
 
@@ -49,3 +50,20 @@ def test_an_experiment_may_have_an_answer_of_its_own(folder, capsys):
     mine.table(argparse.Namespace(name="convergence", results=folder.parents[1]))
     n_runs = len(Comparison.load(folder).runs)
     assert capsys.readouterr().out == f"### {folder}\n\n{n_runs}\n"
+
+
+def test_the_audit_prints_its_findings_and_fails_where_there_are_any(folder, capsys):
+    arguments = ["table", "convergence", "--audit", "--results", str(folder.parents[1])]
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+    findings = audit(Comparison.load(folder).runs)
+    assert stopped.value.code.startswith(f"error: the audit has {len(findings)} findings")
+    assert f"- {findings[0]}" in capsys.readouterr().out
+
+
+def test_a_clean_audit_ends_well(tmp_path, capsys):
+    rows = [problems.run_row("simultaneous", seed) for seed in range(5)]
+    folder = tmp_path / "mine" / "convergence"
+    frames.write(folder, runs=frames.run_frame(rows), curves=frames.curve_frame([]))
+    command.main(["table", "convergence", "--audit", "--results", str(tmp_path)])
+    assert "no findings" in capsys.readouterr().out

@@ -26,10 +26,11 @@ def file(tmp_path):
 
 def test_own_file_is_scaled_and_split(file):
     name, loaded, n_classes = data.load(file())
-    assert (name, n_classes, loaded.resplit) == ("own", 3, True)
+    assert (name, n_classes, loaded.folds) == ("own", 3, None)
     assert loaded.sizes == {"train": 100, "validation": 20, "test": 30}
     given = arrays()
-    assert loaded.x.dtype == np.float32 and loaded.x.shape[1:] == (6, 6, 1)
+    x = loaded.train[0]
+    assert x.dtype == np.float32 and x.shape[1:] == (6, 6, 1)
     np.testing.assert_array_equal(
         loaded.test[0][..., 0], given["x_test"].astype("float32") / np.float32(255)
     )
@@ -58,7 +59,8 @@ def test_subset_is_stratified_and_leaves_the_test_part(file):
 def test_digits_are_embedded_and_the_test_part_is_fixed():
     _, first, n_classes = data.load("digits")
     _, again, _ = data.load("digits", subset=500)
-    assert n_classes == 10 and first.x.min() == 0 and first.x.max() == 1
+    assert n_classes == 10 and first.train[0].min() == 0 and first.train[0].max() == 1
+    assert first.folds == 3
     np.testing.assert_array_equal(first.test[0], again.test[0])
 
 

@@ -1,0 +1,1 @@
+"""published: do the diagnostics measure what papers report of training?"""

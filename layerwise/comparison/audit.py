@@ -1,0 +1,58 @@
+"""Audit: what the frames of a comparison cannot claim."""
+
+import pandas as pd
+
+from layerwise.comparison import settings, tuning
+from layerwise.comparison.frames import KEY
+from layerwise.comparison.intervals import LEAST_RUNS
+
+
+def audit(runs: pd.DataFrame) -> list[str]:
+    """One sentence for each finding; an empty list where there is none.
+
+    Findings are: a cell that was tuned to an edge of what was tried, a cell whose fastest setting in the tuning runs was
+    not measured, and a cell whose intervals rest on fewer than five runs.
+
+    Args:
+        runs: The frame `runs`.
+
+    Example:
+    >>> import pandas as pd
+    >>> from layerwise.comparison import frames
+    >>> from layerwise.comparison.audit import audit
+    >>> row = dict(dataset="d", model="m", schedule="s", optimizer="o", regularizer="none", seed=0)
+    >>> audit(frames.run_frame([row | dict(phase="measure", tuned_for="score", learning_rate=0.1)]))
+    ['d, m, o, s: 1 run measured with learning rate 0.1, intervals need 5']
+    """
+    findings = []
+    for key, cell in runs.groupby(KEY, sort=False):
+        row = dict(zip(KEY, key, strict=True))
+        words = [row[name] for name in ("dataset", "model", "regularizer", "optimizer", "schedule")]
+        name = ", ".join(word for word in words if word != "none")
+        for finding in [*_edges(cell), *_unmeasured(cell), *_few(cell)]:
+            findings.append(f"{name}: {finding}")
+    return findings
+
+
+def _edges(cell):
+    for what, value in tuning.at_the_edge(cell).items():
+        purpose, _, argument = what.partition(": ")
+        yield f"tuned for {purpose} to {argument} {value:g}, an edge of what was tried"
+
+
+def _unmeasured(cell):
+    if not tuning.is_fastest_measured(cell):
+        fastest = settings.in_words(tuning.tuned(cell, "cost"))
+        yield f"the fastest in tuning, {fastest}, was not measured"
+
+
+def _few(cell):
+    measured = cell[cell["phase"] == "measure"]
+    counted: dict[str, int] = {}
+    for _, row in measured.iterrows():
+        words = settings.in_words(settings.setting_of(row))
+        counted[words] = counted.get(words, 0) + 1
+    for words, count in counted.items():
+        if count < LEAST_RUNS:
+            runs = "1 run" if count == 1 else f"{count} runs"
+            yield f"{runs} measured with {words}, intervals need {LEAST_RUNS}"

@@ -1,0 +1,202 @@
+"""Budgets: how long each schedule trains so that it spends what the baseline spends.
+
+A schedule is a function of the position, so what it will do, and what that costs, is known before it trains.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from layerwise.schedules import Schedule
+from layerwise.steps import Update
+
+BUDGETS = ("flops", "epochs", "seconds")
+MOST = 100  # times the baseline's epochs
+TIMED_STEPS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long a run trains.
+
+    Args:
+        epochs: Epochs; the last one may be cut short.
+        steps: Batches in all.
+        flops: What they cost by the counts of the backend; `None` where that is not known.
+    """
+
+    epochs: int
+    steps: int
+    flops: int | None = None
+
+
+def plan(
+    schedule: Schedule, steps_per_epoch: int, epochs: int, price: Callable[[Any], float]
+) -> Plan:
+    """So many epochs, and what they cost."""
+    total = _spent(schedule, epochs, steps_per_epoch, price)[-1]
+    return Plan(epochs, epochs * steps_per_epoch, int(total))
+
+
+def plan_within(
+    schedule: Schedule,
+    steps_per_epoch: int,
+    epochs: int,
+    price: Callable[[Any], float],
+    budget: float,
+) -> Plan:
+    """As many epochs, and batches of a last one, as spend a budget, to the nearest batch.
+
+    Where a schedule allows only some numbers of epochs (a greedy one whose stages are fixed), the largest that does not
+    exceed the budget, else the smallest.
+
+    Args:
+        schedule: A schedule that has met its model (`build`).
+        steps_per_epoch: Batches of a whole epoch.
+        epochs: Where the search begins.
+        price: What an Update or a Look costs.
+        budget: What may be spent.
+
+    Raises:
+        ValueError: The schedule allows no number of epochs.
+    """
+    tried: dict[int, Any] = {}
+
+    def spent(count):
+        if count not in tried:
+            try:
+                tried[count] = _spent(schedule, count, steps_per_epoch, price)
+            except ValueError as error:
+                tried[count] = error
+        return tried[count]
+
+    def enough(count):
+        found = spent(count)
+        return not isinstance(found, ValueError) and found[-1] >= budget
+
+    count = epochs
+    while not enough(count) and count < MOST * epochs:
+        found = spent(count)
+        jump = 0 if isinstance(found, ValueError) else int(count * budget / found[-1])
+        count = min(max(count + 1, jump), MOST * epochs)
+    if not enough(count):
+        below = (n for n in range(epochs, 0, -1) if not isinstance(spent(n), ValueError))
+        whole = next(below, None)
+        if whole is None:
+            raise spent(epochs)
+        return Plan(whole, whole * steps_per_epoch, int(spent(whole)[-1]))
+    while count > 1 and enough(count - 1):
+        count -= 1
+    costs, before = spent(count), (count - 1) * steps_per_epoch
+    steps = before + int(np.argmin(np.abs(costs[before:] - budget))) + 1
+    fewer = spent(count - 1) if count > 1 else ValueError()
+    if not isinstance(fewer, ValueError) and budget - fewer[-1] <= abs(costs[steps - 1] - budget):
+        return Plan(count - 1, before, int(fewer[-1]))
+    return Plan(count, steps, int(costs[steps - 1]))
+
+
+def flops_of(
+    schedule: Schedule, made: Plan, steps_per_epoch: int, price: Callable[[Any], float]
+) -> Plan:
+    """A plan made in another currency, with its FLOPs."""
+    costs = _spent(schedule, made.epochs, steps_per_epoch, price)
+    return dataclasses.replace(made, flops=int(costs[made.steps - 1]))
+
+
+class Prices:
+    """What the Updates and Looks of schedules cost on one compiled model.
+
+    Args:
+        model: A compiled model that no run trains.
+        batch: `(x, y)` of the runs' batch size.
+    """
+
+    def __init__(self, model: keras.Model, batch: tuple[Any, Any]):
+        self.model, self.batch = model, batch
+        self._seconds: dict[Any, float] = {}
+
+    def flops(self, schedule: Schedule) -> Callable[[Any], float]:
+        """`price(work)` in floating-point operations, as the backend counts them."""
+        schedule.build(self.model)
+        return lambda work: schedule.flops(work, *self.batch)
+
+    def seconds(self, schedule: Schedule, batches: Iterator) -> Callable[[Any], float]:
+        """`price(work)` in measured seconds of an Update in `fit`.
+
+        Raises:
+            ValueError: The schedule looks at gradients before it decides, which is not timed.
+        """
+        if schedule.can_look:
+            raise ValueError(
+                f"budget='seconds' cannot foresee {schedule!r}, which looks before it decides: use budget='flops'."
+            )
+        schedule.build(self.model)
+
+        def price(update):
+            if update not in self._seconds:
+                self._seconds[update] = _timed(self.model, schedule, update, batches)
+            return self._seconds[update]
+
+        return price
+
+
+class _Repeat(Schedule):
+    """One Update over and over: what is timed."""
+
+    def __init__(self, blocks, head, update):
+        super().__init__(blocks=blocks, head=head)
+        self.update = update
+
+    @property
+    def divides(self):
+        return self.update.blocks is not None
+
+    def updates(self, epoch: int, step: int) -> tuple[Update, ...]:
+        return (self.update,)
+
+
+def _timed(model, schedule, update, batches):
+    """Seconds of one Update within a `fit` that takes its data batch by batch: the second of two epochs, as the first one
+    compiles.
+    """
+    marks = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: marks.append(time.perf_counter()),
+        on_epoch_end=lambda epoch, logs: marks.append(time.perf_counter()),
+    )
+    callbacks = [_Repeat(schedule.by, schedule.head, update), clock]
+    model.fit(
+        batches,
+        steps_per_epoch=TIMED_STEPS,
+        epochs=2,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
+    return (marks[3] - marks[2]) / TIMED_STEPS
+
+
+def _spent(schedule, epochs, steps_per_epoch, price):
+    """What was spent after each batch of so many epochs: an array."""
+    schedule.prepare(epochs)
+    prices: dict[Any, float] = {}
+    rng = np.random.default_rng(0)
+    costs = np.empty(epochs * steps_per_epoch)
+    for step in range(len(costs)):
+        epoch = step // steps_per_epoch
+        work = collections.Counter[Any](schedule.looks(epoch, step))
+        if work:
+            # What it will see is not known: as if every block were as likely.
+            measured = {look.quantity: rng.random(len(schedule.blocks)) for look in work}
+            schedule.see(epoch, step, measured)
+        work.update(schedule.updates(epoch, step))
+        for item in work:
+            if item not in prices:
+                prices[item] = price(item)
+        costs[step] = sum(count * prices[item] for item, count in work.items())
+    return costs.cumsum()

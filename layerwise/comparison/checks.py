@@ -1,0 +1,139 @@
+"""What is wrong with the arguments of a comparison is said before anything is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.budget import BUDGETS
+from layerwise.comparison.data import Data
+from layerwise.comparison.seeds import FIRST_TUNING_SEED
+from layerwise.comparison.settings import check_search
+from layerwise.diagnostics import Probe
+from layerwise.schedules import Schedule
+
+_MADE = {
+    "models": (keras.Model, "a keras.Model"),
+    "schedules": (Schedule, "a layerwise.Schedule"),
+    "optimizers": (keras.optimizers.Optimizer, "a keras optimizer for a learning rate"),
+}
+
+
+def check_grid(grid: Any) -> None:
+    """Raises ValueError or TypeError for arguments that make no comparison."""
+    for name in ("tuning_seeds", "seeds", "epochs", "batch_size"):
+        value = getattr(grid, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")
+    if grid.seeds > FIRST_TUNING_SEED:
+        raise ValueError(f"seeds must be at most {FIRST_TUNING_SEED}, got {grid.seeds}.")
+    if grid.target is not None and not isinstance(grid.target, (int, float)):
+        raise ValueError(f"target must be a validation score, or None, got {grid.target!r}.")
+    if grid.budget not in BUDGETS:
+        raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, got {grid.budget!r}.")
+    for name in ("datasets", "models", "schedules", "optimizers"):
+        _check_names(name, getattr(grid, name))
+    for name, data in grid.datasets.items():
+        _check_data(name, data, grid.batch_size)
+    if not grid.regularizers or len(set(grid.regularizers)) != len(grid.regularizers):
+        raise ValueError(f"regularizers must be different names, got {grid.regularizers!r}.")
+    for optimizer, rates in grid.learning_rates.items():
+        if not rates or len(set(rates)) != len(rates) or not all(rate > 0 for rate in rates):
+            raise ValueError(
+                f"learning_rates must be different positive numbers, got {rates!r} for "
+                f"{optimizer!r}."
+            )
+    check_search(grid.search)
+    _check_class_weight(grid.class_weight)
+    _check_callbacks(grid.callbacks)
+    _check_probes(grid.probes)
+
+
+def check_target(target: float, name: str) -> None:
+    """Raises ValueError where a target cannot be a value of an accuracy."""
+    if "accuracy" in name and not 0 < target <= 1:
+        raise ValueError(
+            f"target must be a validation score in the units of {name!r}, between 0 and 1, got {target!r}."
+        )
+
+
+def check_made(kind: str, name: str, made: Any) -> Any:
+    """What the user's callable made, if it is what it should be.
+
+    Raises:
+        TypeError: It is not.
+    """
+    wanted, words = _MADE[kind]
+    if not isinstance(made, wanted):
+        raise TypeError(f"{kind}[{name!r}] must return {words}, it returned {type(made).__name__}.")
+    return made
+
+
+def _check_names(name, value):
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(
+            f"{name} must be a dict {{name: entry}} with at least one entry, got {value!r}."
+        )
+    for key, entry in value.items():
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"{name} must have names that are strings, got {key!r}.")
+        if name != "datasets" and not callable(entry):
+            raise TypeError(
+                f"{name}[{key!r}] must be a callable that makes a new one for each cell, got "
+                f"{type(entry).__name__}. Write lambda: ... around it."
+            )
+
+
+def _check_data(name, data, batch_size):
+    if not isinstance(data, Data):
+        raise TypeError(
+            "data must be layerwise.Data(train=(x, y), validation=(x, y), test=(x, y)) or a dict "
+            f"of them, got {type(data).__name__} for {name!r}."
+        )
+    if isinstance(data.source, Arrays) and data.sizes["train"] < batch_size:
+        raise ValueError(
+            f"batch_size must be at most the {data.sizes['train']} training examples of {name!r}, "
+            f"got {batch_size}."
+        )
+
+
+def _check_class_weight(weights):
+    if weights is None:
+        return
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(label, int) and weight >= 0 for label, weight in weights.items()
+    ):
+        raise ValueError(
+            f"class_weight must be {{label: weight of at least 0}}, as for fit, got {weights!r}."
+        )
+
+
+def _check_callbacks(factory):
+    if factory is None:
+        return
+    if not callable(factory):
+        raise TypeError(
+            f"callbacks must be a callable () -> list of Keras callbacks, so that each run has new ones, got {factory!r}."
+        )
+    made = factory()
+    if not isinstance(made, (list, tuple)) or not all(
+        isinstance(one, keras.callbacks.Callback) for one in made
+    ):
+        raise TypeError(f"callbacks must return a list of Keras callbacks, it returned {made!r}.")
+    if any(isinstance(one, Probe) for one in made):
+        raise ValueError(
+            "callbacks must return no Probe, whose time would count as training: give probes=(lambda: Probe(...),)."
+        )
+    if any(isinstance(one, Schedule) for one in made):
+        raise ValueError("callbacks must return no schedule: those go into schedules={name: ...}.")
+
+
+def _check_probes(factories):
+    for factory in factories:
+        made = factory() if callable(factory) else factory
+        if isinstance(factory, Probe) or not isinstance(made, Probe):
+            raise TypeError(
+                f"probes must hold callables () -> layerwise.Probe, so that each run has a new one, got {factory!r}. Write "
+                "lambda: layerwise.Probe(...)."
+            )

@@ -1,0 +1,67 @@
+"""Which run is which: a hash of all that determines a run's result, so that runs can be found again."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from layerwise.comparison import settings
+from layerwise.comparison.configs import as_text, config_of
+from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.seeds import seeds_of
+from layerwise.comparison.settings import Setting
+
+
+def run_id(
+    grid: Grid, cell: Cell, setting: Setting, seed: int, phase: str, environment: Mapping[str, str]
+) -> str:
+    """The hash of all that determines a run's result."""
+    baseline = dataclasses.replace(cell, schedule=grid.baseline)
+    callbacks = [] if grid.callbacks is None else grid.callbacks()
+    identity = {
+        "experiment": grid.experiment,
+        **dataclasses.asdict(cell),
+        "setting": settings.key_of(setting),
+        "batch_size": grid.batch_size,
+        "epochs": grid.epochs,
+        "budget": grid.budget,
+        # What the baseline spends is the budget of all.
+        "baseline": "" if grid.budget == "epochs" else grid.config("schedule", baseline),
+        "seed": int(seed),
+        "phase": phase,
+        **environment,
+        "loss": as_text(config_of(grid.loss)),
+        "metric": as_text(config_of(grid.metric)),
+        "class_weight": as_text(dict(grid.class_weight or {})),
+        "callbacks": [f"{type(one).__name__} {as_text(vars(one))}" for one in callbacks],
+        "data": grid.datasets[cell.dataset].fingerprint,
+        "model_config": grid.config("model", cell, setting),
+        "optimizer_config": grid.config("optimizer", cell, setting),
+        "schedule_config": grid.config("schedule", cell, setting),
+    }
+    if grid.probes:
+        identity["probes"] = [_probe(factory()) for factory in grid.probes]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _probe(probe):
+    data = None if probe.data is None else [str(np.asarray(a).shape) for a in probe.data]
+    return as_text([list(probe.quantities), probe.every, probe.by, data])
+
+
+def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Whether a row of `runs` is of a run that may become part of a comparison."""
+    cell, phase = Cell.of(row), row["phase"]
+    counts = {"tune": grid.tuning_seeds, "measure": grid.seeds}
+    if cell not in grid.cells() or row["seed"] not in seeds_of(phase, counts[phase]):
+        return False
+    values, setting = grid.values(cell), settings.setting_of(row)
+    if set(setting) != set(values) or not all(
+        settings.as_text(value) in settings.reachable(values, name)
+        for name, value in setting.items()
+    ):
+        return False
+    return row["run_id"] == run_id(grid, cell, setting, row["seed"], phase, environment)

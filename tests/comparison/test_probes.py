@@ -1,0 +1,94 @@
+"""Probes in a comparison: their frame beside the curves, and their time apart from training's."""
+
+import functools
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import layerwise
+from layerwise.comparison import Comparison
+from layerwise.comparison.planner import Planner
+from layerwise.comparison.trainer import Trainer
+from tests.comparison import problems
+from tests.comparison.problems import run
+
+X, Y = problems.data().source.first(16)[:2]
+PROBE = functools.partial(layerwise.Probe, ("interaction",), every=4, data=(X, Y))
+
+
+@pytest.mark.filterwarnings("ignore:What was tuned lies")
+def test_measured_runs_are_probed_and_their_results_do_not_change(tmp_path):
+    arguments = {
+        "models": problems.net,
+        "data": problems.data(),
+        "schedules": {"cyclic": layerwise.BlockCoordinate},
+        "learning_rates": (0.01,),
+        "seeds": 2,
+        "epochs": 1,
+        "batch_size": 16,
+        "verbose": 0,
+    }
+    plain = layerwise.compare(**arguments)
+    probed = layerwise.compare(**arguments, probes=(PROBE,), results=tmp_path)
+    scores = ["schedule", "phase", "seed", "train_loss", "test_loss", "updates", "flops"]
+    assert probed.runs[scores].equals(plain.runs[scores])
+
+    measured = probed.runs.query("phase == 'measure'")
+    assert set(probed.probes["run_id"]) == set(measured["run_id"])
+    for _, row in measured.iterrows():
+        found = probed.probes.query("run_id == @row.run_id")
+        assert sorted(set(found["step"])) == list(range(0, row["examples"] // 16 + 1, 4))
+        beside = probed.curves.query("run_id == @row.run_id and split == 'train'")
+        assert found["update"].max() <= beside["update"].max() == row["updates"]
+        assert np.isfinite(found.query("measure == 'joint'")["value"]).all()
+    assert plain.probes.empty and list(plain.probes.columns) == list(probed.probes.columns)
+
+    assert Comparison.load(tmp_path).probes.equals(probed.probes)
+    # Nothing is left to do, and what was measured is still there.
+    again = layerwise.compare(**arguments, probes=(PROBE,), results=tmp_path)
+    assert again.probes.equals(probed.probes)
+    # Without a Probe these would be other runs.
+    with pytest.raises(ValueError, match="another comparison"):
+        layerwise.compare(**arguments, results=tmp_path)
+
+
+def test_measuring_is_not_training_time():
+    probes = []
+
+    def made():
+        probes.append(PROBE())
+        probes[-1].quantities["slow"] = slow
+        return probes[-1]
+
+    def slow(step):
+        time.sleep(0.5)
+        return pd.DataFrame({"nothing": [0.0]})
+
+    trainer = Trainer(problems.grid(probes=(made,)), problems.cell("simultaneous"))
+    probes.clear()
+    run(trainer, 0.01, 0)  # compiles
+    setting = {"learning_rate": 0.01}
+    plan = Planner(trainer.grid).plan(trainer.cell, setting)
+    outcome = trainer.run(setting, 0, plan, probed=True)
+    assert probes[-1].seconds > 0.5 * 3
+    assert outcome.evaluations[-1].train_seconds < 0.5
+    assert len(outcome.probes) == 1
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        ((PROBE(),), "callables"),
+        ((lambda: 3,), "callables"),
+    ],
+)
+def test_what_is_no_maker_of_probes_is_said(probes, message):
+    with pytest.raises(TypeError, match=message):
+        problems.grid(probes=probes)
+
+
+def test_a_probe_among_the_callbacks_is_refused():
+    with pytest.raises(ValueError, match="give probes="):
+        problems.grid(callbacks=lambda: [PROBE()])

@@ -1,0 +1,200 @@
+"""What is measured is what plain Keras measures: every task against `evaluate`."""
+
+import keras
+import numpy as np
+import pytest
+
+import layerwise
+from layerwise.comparison.tasks import Task
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 4)).astype("float32")
+LABELS = RNG.integers(0, 3, 24)
+TWO = RNG.integers(0, 2, 24)
+MANY = RNG.integers(0, 2, (24, 3))
+NUMBERS = X @ RNG.normal(size=4) + 5
+TOKENS = RNG.integers(0, 7, (24, 5))
+WEIGHTS = RNG.uniform(0.1, 2, 24).astype("float32")
+
+
+def dense(units, activation=None):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation)])
+
+
+def language_model():
+    layers = [keras.layers.Embedding(7, 4), keras.layers.Dense(7)]
+    return keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
+
+
+def data(y, x=X, *weights):
+    part = (x, y, *weights)
+    return layerwise.Data(part, part, part)
+
+
+def stock(model, loss, metrics, y, x=X, weights=None):
+    """What plain Keras says: `[loss, metric]`."""
+    metrics = [
+        type(one).from_config(one.get_config()) if isinstance(one, keras.metrics.Metric) else one
+        for one in metrics
+    ]
+    model.compile(loss=loss, weighted_metrics=metrics)
+    return model.evaluate(x, y, batch_size=len(y), sample_weight=weights, verbose=0)
+
+
+FROM_LOGITS = {
+    name: getattr(keras.losses, name)(from_logits=True)
+    for name in ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy")
+}
+AT_ZERO = keras.metrics.BinaryAccuracy(threshold=0.0)
+CASES = {
+    # name: model, targets, (loss, metric) that are given, (loss, metric) for Keras, name, direction
+    "labels": (
+        dense(3),
+        LABELS,
+        {},
+        ("SparseCategoricalCrossentropy", "accuracy"),
+        "accuracy",
+        "max",
+    ),
+    "one-hot": (
+        dense(3),
+        np.eye(3)[LABELS],
+        {},
+        ("CategoricalCrossentropy", "accuracy"),
+        "accuracy",
+        "max",
+    ),
+    "mse of one-hot": (
+        dense(3),
+        np.eye(3)[LABELS],
+        {"loss": "mse"},
+        ("mse", "categorical_accuracy"),
+        "accuracy",
+        "max",
+    ),
+    "named loss": (
+        dense(3, "softmax"),
+        LABELS,
+        {"loss": "sparse_categorical_crossentropy"},
+        ("sparse_categorical_crossentropy", "accuracy"),
+        "accuracy",
+        "max",
+    ),
+    "sigmoid": (
+        dense(1, "sigmoid"),
+        TWO,
+        {},
+        ("binary_crossentropy", "accuracy"),
+        "binary_accuracy",
+        "max",
+    ),
+    "sigmoid, named": (
+        dense(1, "sigmoid"),
+        TWO.astype("float32"),
+        {"loss": "binary_crossentropy", "metric": "auc"},
+        ("binary_crossentropy", keras.metrics.AUC()),
+        "auc",
+        "max",
+    ),
+    "one logit": (dense(1), TWO, {}, ("BinaryCrossentropy", AT_ZERO), "binary_accuracy", "max"),
+    "multi-label": (dense(3), MANY, {}, ("BinaryCrossentropy", AT_ZERO), "binary_accuracy", "max"),
+    "numbers": (dense(1), NUMBERS, {}, ("mse", "mae"), "mean_absolute_error", "min"),
+    "numbers, r2": (
+        dense(1),
+        NUMBERS[:, None],
+        {"metric": "r2_score"},
+        ("mse", "r2_score"),
+        "r2_score",
+        "max",
+    ),
+    "mae": (
+        dense(1),
+        NUMBERS,
+        {"loss": "mae", "metric": "mse"},
+        ("mae", "mse"),
+        "mean_squared_error",
+        "min",
+    ),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_a_task_measures_what_evaluate_measures(case, weighted):
+    model, y, given, (loss, metric), name, direction = CASES[case]
+    if weighted and case == "numbers, r2":
+        pytest.skip("Keras weighs R2 by rows of weights")
+    task = Task.of(model, data(y), **given)
+    assert (task.name, task.direction) == (name, direction)
+    weights = WEIGHTS if weighted else None
+    found = task.measure(y, np.asarray(model.predict(X, verbose=0)), weights)
+    expected = stock(model, FROM_LOGITS.get(loss, loss), [metric], y, weights=weights)
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("metric", [None, "accuracy"])
+def test_a_language_model_has_perplexity_or_token_accuracy(metric):
+    model = language_model()
+    task = Task.of(model, data(TOKENS, TOKENS), metric=metric)
+    found = task.measure(TOKENS, np.asarray(model.predict(TOKENS, verbose=0)))
+    loss = FROM_LOGITS["SparseCategoricalCrossentropy"]
+    expected = stock(model, loss, ["accuracy"], TOKENS, TOKENS)
+    if metric is None:
+        assert (task.name, task.direction) == ("perplexity", "min")
+        expected[1] = np.exp(expected[0])
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
+def test_a_users_own_loss_and_metric():
+    def worst(y, predictions):
+        return keras.ops.max(keras.ops.abs(y - predictions), axis=-1)
+
+    def close(y, predictions):
+        return keras.ops.cast(keras.ops.abs(y - predictions) < 2, "float32")
+
+    with pytest.raises(ValueError, match="set its attribute `direction`"):
+        Task.of(dense(1), data(NUMBERS), loss=worst, metric=close)
+    close.direction = "max"
+    model = dense(1)
+    task = Task.of(model, data(NUMBERS), loss=worst, metric=close)
+    found = task.measure(NUMBERS, np.asarray(model.predict(X, verbose=0)))
+    np.testing.assert_allclose(found, stock(model, worst, [close], NUMBERS[:, None]), rtol=1e-6)
+
+
+def test_predictions_that_are_not_finite_have_no_score():
+    task = Task.of(dense(3), data(LABELS))
+    for value in (np.nan, np.inf):
+        assert np.isnan(task.measure(LABELS, np.full((24, 3), value, "float32"))[1])
+
+
+@pytest.mark.parametrize(
+    "model, y, given, message",
+    [
+        (dense(2), LABELS, {}, "label 2, the model has 2 outputs"),
+        (dense(2), LABELS - 1, {}, "label -1"),
+        (dense(3), LABELS, {"loss": "mse"}, "give a target for each output.* 'mean_squared_error'"),
+        (dense(2), NUMBERS, {}, "No loss fits outputs of shape"),
+        (dense(3), LABELS, {"loss": "sparse_categorical_crossentropy"}, "takes probabilities"),
+        (dense(1), TWO, {"loss": "binary_crossentropy"}, r"BinaryCrossentropy\(from_logits=True\)"),
+        (dense(3), LABELS, {"loss": "nonsense"}, "name of a Keras loss"),
+        (dense(3), LABELS, {"metric": "nonsense"}, "name of a Keras metric"),
+        (dense(1), NUMBERS, {"metric": "accuracy"}, "takes labels, and the targets are numbers"),
+        (dense(3), np.eye(3)[LABELS], {"metric": "f1_score"}, "choose an average"),
+    ],
+)
+def test_what_does_not_fit_is_said(model, y, given, message):
+    with pytest.raises(ValueError, match=message):
+        Task.of(model, data(y), **given)
+
+
+@pytest.mark.parametrize("given", [{"loss": 3}, {"metric": 3}])
+def test_what_is_no_loss_or_metric_is_said(given):
+    with pytest.raises(TypeError, match="its name or a function, got 3"):
+        Task.of(dense(3), data(LABELS), **given)
+
+
+def test_several_outputs_are_refused():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(1)(inputs)])
+    with pytest.raises(ValueError, match="scores one output, the model has 2"):
+        Task.of(model, data(NUMBERS))
