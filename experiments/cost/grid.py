@@ -279,7 +279,7 @@ def figure(table: pd.DataFrame) -> "Figure":
                 continue
             figures.dots(ax, rows["variant"], rows, figures.colors()[backend], "ratio")
             ax.axvline(1, **figures.LIMIT)
-            ax.set(title=f"{backend}: {network}", xscale="log")
+            ax.set(title=f"{backend}: {network}", xlim=(0, None))
     figures.label_edges(axes, "seconds of an Update / hand-written step", "")
     drawn.suptitle(
         "A run of the grid, and stock fit, over a whole epoch in one hand-written loop (median, quartiles)"
