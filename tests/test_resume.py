@@ -78,20 +78,34 @@ def stop_here():
     raise InterruptedError
 
 
-def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, **arguments):
-    """Train on five batches an epoch and return the model."""
-    model = compiled(build(), "adam")
+def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, together=1):
+    """Train on five batches an epoch, so many of them in one execution, and return the model."""
+    model = compiled(build(), "adam", steps_per_execution=together)
     callbacks = [] if schedule is None else [schedule]
     if folder is not None:
         callbacks.insert(first, keras.callbacks.BackupAndRestore(folder))
     callbacks += [AtBatch(*stop, stop_here)] if stop else []
     x, y = vectors(40)
-    arguments = {"batch_size": 8, "shuffle": False, "verbose": 0, **arguments}
+    arguments = {"batch_size": 8, "shuffle": False, "verbose": 0}
     try:
         model.fit(x, y, epochs=epochs, callbacks=callbacks, **arguments)
     except InterruptedError:
         assert stop
+    else:
+        assert not stop
     return model
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs batch by batch")
+@pytest.mark.parametrize("state", ["keep", "reset", "drop"])
+def test_interrupted_between_executions_of_several_batches(state, tmp_path):
+    def make():
+        return layerwise.BlockCoordinate(order="shuffled", every=3, state=state)
+
+    # Two executions of two batches and one of one: the second ends with batch 3.
+    fitted(make(), tmp_path / "backup", stop=(2, 3), together=2)
+    resumed = fitted(make(), tmp_path / "backup", together=2)
+    assert same_bits(values(resumed.weights), values(fitted(make(), together=2).weights))
 
 
 def test_interrupted_twice(tmp_path):
