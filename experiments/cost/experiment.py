@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.cost.part import PARTS, load
 from experiments.cost.process import measured
 from experiments.harness import answers, figures, markdown, rows
-from experiments.harness.experiment import Experiment
+from experiments.harness.experiment import Experiment, results_folder
 
 BACKENDS = ("tensorflow", "jax", "torch")
 GPU_BACKENDS = ("jax", "torch")
@@ -44,7 +44,7 @@ def run(options: Namespace) -> None:
     """Measures each part on each backend, adds what was found to the rows, draws and answers."""
     backends = options.backend or (GPU_BACKENDS if options.device == "gpu" else BACKENDS)
     check_installed(backends, options.only)
-    folder = results_folder(options)
+    folder = results_folder(options, "cost")
     print(f"cost, {options.scale}, on the {options.device}; tables and figures go to {folder}/")
     for backend in backends:
         for part in options.only:
@@ -57,7 +57,7 @@ def run(options: Namespace) -> None:
 
 def plot(options: Namespace) -> None:
     """Draws every figure and writes the answer again, from the rows."""
-    folder = results_folder(options)
+    folder = results_folder(options, "cost")
     text = answer(folder)
     for part in PARTS:
         for name, figure in load(part).figures.items():
@@ -68,7 +68,7 @@ def plot(options: Namespace) -> None:
 
 def table(options: Namespace) -> None:
     """Prints the answer as Markdown, from the rows."""
-    print(answer(results_folder(options)))
+    print(answer(results_folder(options, "cost")))
 
 
 def answer(folder: Path) -> str:
@@ -86,13 +86,6 @@ def answer(folder: Path) -> str:
         for place, here in rows.read(folder, part).groupby(list(rows.IDENTITY), sort=False):
             columns.setdefault(", ".join(place), []).extend(load(part).answer(here))
     return markdown.table(columns)
-
-
-def results_folder(options: Namespace) -> Path:
-    """`results/cost` for the full scale, which the README shows; what is quick does not write over it."""
-    if options.results is None and getattr(options, "scale", "full") != "full":
-        return Path("results") / options.scale / "cost"
-    return (options.results or Path("results")) / "cost"
 
 
 def check_installed(backends: Sequence[str], parts: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,3 +23,10 @@ class Experiment:
     run: Callable[[Namespace], None]
     plot: Callable[[Namespace], None]
     table: Callable[[Namespace], None]
+
+
+def results_folder(options: Namespace, name: str) -> Path:
+    """The folder `name` of the results: below `results` for the full scale; what is quick does not write over it."""
+    if options.results is None and getattr(options, "scale", "full") != "full":
+        return Path("results") / options.scale / name
+    return (options.results or Path("results")) / name

@@ -11,7 +11,7 @@ import keras
 import pandas as pd
 
 from experiments.harness import answers
-from experiments.harness.experiment import Experiment
+from experiments.harness.experiment import Experiment, results_folder
 from experiments.published import facts
 from layerwise.comparison import frames
 
@@ -130,7 +130,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Measures the facts, in place of what was measured of them on the same data before; draws and answers."""
-    folder = results_folder(options)
+    folder = results_folder(options, "published")
     for name in options.only:
         start = time.perf_counter()
         found = pd.DataFrame(FACTS[name].measure(options))
@@ -152,7 +152,7 @@ def read(folder: Path) -> pd.DataFrame:
 
 def plot(options: Namespace) -> None:
     """Draws the figure and writes the answer, from the rows."""
-    folder = results_folder(options)
+    folder = results_folder(options, "published")
     text = answer(folder)
     figure(read(folder)).savefig(folder / "published.png", dpi=150)
     print(f"written: {answers.write(folder, text)}")
@@ -160,7 +160,7 @@ def plot(options: Namespace) -> None:
 
 def table(options: Namespace) -> None:
     """Prints the answer as Markdown, from the rows."""
-    print(answer(results_folder(options)))
+    print(answer(results_folder(options, "published")))
 
 
 def answer(folder: Path) -> str:
@@ -206,13 +206,6 @@ def figure(rows: pd.DataFrame) -> "Figure":
         axis.legend(title=None, fontsize=7)
     drawn.suptitle("What papers report (dashed), measured by layerwise.diagnostics")
     return drawn
-
-
-def results_folder(options: Namespace) -> Path:
-    """`results/published` for the full scale; what is quick does not write over it."""
-    if options.results is None and getattr(options, "scale", "full") != "full":
-        return Path("results") / options.scale / "published"
-    return (options.results or Path("results")) / "published"
 
 
 EXPERIMENT = Experiment(

@@ -1,5 +1,7 @@
 """The user's optimizer while a step is traced: its update rule runs group by group, each with its own step count."""
 
+import functools
+
 import keras
 
 
@@ -61,23 +63,33 @@ def clocked_class(cls):
 class clocked:
     """While in this context, `optimizer` updates its variables group by group (see `clocked_class`).
 
-    The context spans the tracing of a step, or an eager step; nobody else sees the optimizer meanwhile. The replicas of a
-    `tf.distribute` strategy enter it one after another before the first leaves, so both its classes are given.
+    Its groups are told by `{id(variable): group}`. The context spans the tracing of a step, or an eager step; nobody else
+    sees the optimizer meanwhile. The replicas of a `tf.distribute` strategy enter it one after another before the first
+    leaves, so both its classes are given.
     """
 
-    def __init__(self, optimizer, stock, clocked, groups, counts_batch):
+    def __init__(self, optimizer, stock, clocked, group_of, counts_batch):
         self.optimizer, self.stock, self.clocked = optimizer, stock, clocked
-        self.groups, self.counts_batch = groups, counts_batch
+        self.group_of, self.counts_batch = group_of, counts_batch
 
     def __enter__(self):
         self.optimizer.__class__ = self.clocked
-        self.optimizer.__dict__["_layerwise_groups"] = self.groups
+        self.optimizer.__dict__["_layerwise_groups"] = functools.partial(_members, self.group_of)
         self.optimizer.__dict__["_layerwise_counts_batch"] = self.counts_batch
 
     def __exit__(self, *exception):
         self.optimizer.__class__ = self.stock
         self.optimizer.__dict__.pop("_layerwise_groups", None)
         self.optimizer.__dict__.pop("_layerwise_counts_batch", None)
+
+
+def _members(group_of, variables):
+    """The groups that `variables` fall into, each with the positions of its members."""
+    found: dict[int, tuple] = {}
+    for i, variable in enumerate(variables):
+        group = group_of[id(variable)]
+        found.setdefault(id(group), (group, []))[1].append(i)
+    return list(found.values())
 
 
 def update_with_count(

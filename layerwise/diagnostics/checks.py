@@ -41,11 +41,6 @@ def check_session(session: Any, update: Update) -> None:
         )
 
 
-def check_update(update: Update, n: int, heads: dict) -> None:
-    """Raises ValueError where a model of n blocks cannot carry out an Update."""
-    checks.check_update(update, n, heads)
-
-
 def vectors(given: Any, weights: Sequence[np.ndarray]) -> list:
     """One vector (or None) a block, of the size of its weights.
 

@@ -147,15 +147,7 @@ def displacement(
         if clocks is None:
             copy.apply(tensors, targets)
         else:
-
-            def members(variables):
-                found: dict[int, tuple] = {}
-                for i, variable in enumerate(variables):
-                    group = groups[id(variable)]
-                    found.setdefault(id(group), (group, []))[1].append(i)
-                return list(found.values())
-
-            with clocked.clocked(copy, cls, clocked.clocked_class(cls), members, True):
+            with clocked.clocked(copy, cls, clocked.clocked_class(cls), groups, True):
                 copy.apply(tensors, targets)
         return [backend.to_numpy(v) - b for v, b in zip(moved, before, strict=True)]
 

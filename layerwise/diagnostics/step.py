@@ -13,6 +13,7 @@ from layerwise.diagnostics.displacement import displacement_in
 from layerwise.diagnostics.movers import Layout, Mover, Passes
 from layerwise.diagnostics.objective import Moment, Objective
 from layerwise.steps import Update
+from layerwise.training.checks import check_update
 
 
 class Step:
@@ -217,7 +218,7 @@ def _resolved(model, blocks, update, session):
     found = partition(model, blocks, argument="blocks")
     if update is None or update.blocks is None:
         update = Update(blocks=tuple(range(len(found))))
-    checks.check_update(update, len(found), heads)
+    check_update(update, len(found), heads)
     return found, update, heads
 
 

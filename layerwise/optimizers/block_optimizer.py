@@ -133,16 +133,8 @@ class BlockOptimizer:
         """
         for group in self._groups:
             group.factor = group.rate if rated else None
-        with clocked.clocked(self.rule, *self._classes, self._members, counts_batch):
+        with clocked.clocked(self.rule, *self._classes, self._group_of, counts_batch):
             (self.rule if unscaled else self.optimizer).apply(gradients, variables)
-
-    def _members(self, variables):
-        """The groups that `variables` fall into, with the positions of each one's members."""
-        members: dict[int, tuple] = {}
-        for i, variable in enumerate(variables):
-            group = self._group_of[id(variable)]
-            members.setdefault(id(group), (group, []))[1].append(i)
-        return list(members.values())
 
     def state(self, blocks: Iterable[int], heads: Iterable[int], rated: bool) -> list:
         """The state beside the user's optimizer that an Update of these blocks and heads reads and writes."""

@@ -66,6 +66,27 @@ class Executions:
             plans.append(plan)
         return plans
 
+    def epoch(self, several: Callable, alone: Callable) -> Any:
+        """Carries out the next epoch of resident data.
+
+        Args:
+            several: `several(plans, room, arrays, rows) -> (logs, batches that there were)`: some batches in one program.
+            alone: `alone(arrays, rows) -> logs`: one batch by itself.
+
+        Returns:
+            The logs of what ran last.
+        """
+        resident = self._batches.resident
+        rows, at, logs = next(resident.epochs), 0, None
+        while at < len(rows):
+            plans = self.ahead(len(rows) - at)
+            if plans:
+                logs, done = several(plans, resident.steps, resident.arrays, rows[at:])
+            else:
+                logs, done = alone(resident.arrays, rows[at]), 1
+            at += done
+        return logs
+
     def are_stock(self, plans: list[Plan]) -> bool:
         """Whether some batches are carried out by the model's own train step alone."""
         return bool(plans) and all(update.blocks is None for plan in plans for update, _ in plan)

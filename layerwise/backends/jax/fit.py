@@ -33,7 +33,10 @@ def train_function(model, batches):
         now = [state]  # as the last Update left it
         _attach(model, state)
         if batches.resident is not None:
-            return epoch(now, batches.resident, next(batches.resident.epochs)), now[0]
+            return executions.epoch(
+                functools.partial(execute, now),
+                lambda arrays, rows: one_batch(now, rows_of(arrays, rows)),
+            ), now[0]
         waiting = list(itertools.islice(iterator, model.steps_per_execution))
         if not waiting:
             raise StopIteration
@@ -50,22 +53,6 @@ def train_function(model, batches):
             return execute(now, plans, room, source, rows)
         return one_batch(now, waiting[0]), 1
 
-    def epoch(now, resident, rows):
-        logs, at = None, 0
-        while at < len(rows):
-            logs, done = some_rows(now, resident, rows[at:])
-            at += done
-        return logs
-
-    def some_rows(now, resident, rows):
-        if batches.looks():
-            batch = rows_of(resident.arrays, rows[0])
-            batches.look(lambda program: program(batch, now[0]))
-        plans = executions.ahead(len(rows))
-        if plans:
-            return execute(now, plans, resident.steps, resident.arrays, rows)
-        return carry_out(now, rows_of(resident.arrays, rows[0])), 1
-
     def execute(now, plans, room, source, rows):
         def run(program, turns):
             logs, now[0] = program(turns, now[0], source)
@@ -78,9 +65,8 @@ def train_function(model, batches):
     def one_batch(now, data):
         if batches.looks():
             batches.look(lambda program: program(data, now[0]))
-        return carry_out(now, batches.substitute(data))
+        batch = batches.substitute(data)
 
-    def carry_out(now, batch):
         def run(program, index):
             logs, now[0] = program(index, now[0], batch, batches.following)
             _attach(model, now[0])

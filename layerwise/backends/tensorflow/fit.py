@@ -33,7 +33,7 @@ def train_function(model, batches):
 
     def train_function(iterator):
         if batches.resident is not None:
-            return epoch(batches.resident, next(batches.resident.epochs))
+            return executions.epoch(several, one_row)
         logs, left = None, model.steps_per_execution
         while left:
             try:
@@ -51,9 +51,7 @@ def train_function(model, batches):
         if executions.are_stock(plans) and most == room and batches.foresight.left is not None:
             return executions.carry_out_stock(plans, lambda program: program(0, iterator))
         if len(plans) > 1:
-            return executions.carry_out(
-                plans, room, lambda program, turns: program(turns, iterator), memory
-            )
+            return several(plans, room, iterator)
         return one_batch(iterator), 1
 
     def one_batch(iterator):
@@ -70,29 +68,17 @@ def train_function(model, batches):
             data = batch, data[1] if batch is data[0] else None
         return batches.carry_out(plan, lambda program, index: program(index, data), memory)
 
-    def epoch(resident, rows):
-        logs, at = None, 0
-        while at < len(rows):
-            logs, done = some_rows(resident, rows[at:])
-            at += done
-        return logs
+    def several(plans, room, source, rows=None):
+        return executions.carry_out(
+            plans, room, lambda program, turns: program(turns, source), memory, rows
+        )
 
-    def some_rows(resident, rows):
+    def one_row(arrays, rows):
+        batch = rows_of(arrays, rows)
         if batches.looks():
-            batch = rows_of(resident.arrays, rows[0])
             batches.look(lambda program: program(batch))
-        plans = executions.ahead(len(rows))
-        if plans:
-            return executions.carry_out(
-                plans,
-                resident.steps,
-                lambda program, turns: program(turns, resident.arrays),
-                memory,
-                rows,
-            )
-        data = rows_of(resident.arrays, rows[0]), None
         plan = batches.plan()
-        return batches.carry_out(plan, lambda program, index: program(index, data), memory), 1
+        return batches.carry_out(plan, lambda program, index: program(index, (batch, None)), memory)
 
     def taken(iterator):
         """The next batch, and its spec."""

@@ -28,7 +28,7 @@ def train_function(model, batches):
 
     def train_function(data):
         if batches.resident is not None:
-            return epoch(batches.resident, next(batches.resident.epochs))
+            return executions.epoch(several, one_row)
         (batch,) = data
         return one_batch(batch)
 
@@ -40,29 +40,13 @@ def train_function(model, batches):
             batches.plan(), lambda program, index: program(index, batch), memory
         )
 
-    def epoch(resident, rows):
-        logs, at = None, 0
-        while at < len(rows):
-            logs, done = some_rows(resident, rows[at:])
-            at += done
-        return logs
+    def several(plans, room, arrays, rows):
+        return executions.carry_out(
+            plans, room, lambda program, turns: program(turns, arrays), memory, rows
+        )
 
-    def some_rows(resident, rows):
-        if batches.looks():
-            batch = rows_of(resident.arrays, rows[0])
-            batches.look(lambda program: program(batch))
-        plans = executions.ahead(len(rows))
-        if plans:
-            return executions.carry_out(
-                plans,
-                resident.steps,
-                lambda program, turns: program(turns, resident.arrays),
-                memory,
-                rows,
-            )
-        batch = rows_of(resident.arrays, rows[0])
-        plan = batches.plan()
-        return batches.carry_out(plan, lambda program, index: program(index, batch), memory), 1
+    def one_row(arrays, rows):
+        return one_batch(rows_of(arrays, rows))
 
     return train_function
 

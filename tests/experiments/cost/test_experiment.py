@@ -88,12 +88,12 @@ def test_each_part_is_measured_on_each_backend(monkeypatch, tmp_path):
 
 def test_quick_rows_do_not_write_over_the_full_ones():
     folders = [
-        experiment.results_folder(argparse.Namespace(results=None, scale=scale))
+        experiment.results_folder(argparse.Namespace(results=None, scale=scale), "cost")
         for scale in ("full", "quick")
     ]
     assert folders == [Path("results/cost"), Path("results/quick/cost")]
     given = argparse.Namespace(results=None)  # plot and table have no scale
-    assert experiment.results_folder(given) == folders[0]
+    assert experiment.results_folder(given, "cost") == folders[0]
 
 
 def test_what_cannot_be_done_is_said(tmp_path, monkeypatch):
