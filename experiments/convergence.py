@@ -12,54 +12,71 @@ import keras
 import layerwise
 from experiments.harness import comparisons, models
 
-ORDERS = ("cyclic", "reverse", "shuffled", "random")
-VISITS = {
-    "1 step": {"every": 1},
-    "10 steps": {"every": 10},
-    "1 epoch": {"every": "epoch"},
-    "sweep": {"sweep_each_batch": True},
-}
 QUICK = ("simultaneous", "cyclic, 1 step", "shuffled, 10 steps", "shuffled, sweep", "greedy")
+
+
+def cosine(learning_rate: float, steps: int) -> keras.optimizers.schedules.CosineDecay:
+    """A rate that falls to zero along half a cosine, over all batches of a run."""
+    return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+
+
 OPTIMIZERS = {
     "SGD": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9),
     "Adam": lambda learning_rate: keras.optimizers.Adam(learning_rate),
+    "SGD, cosine": lambda learning_rate, steps: keras.optimizers.SGD(
+        cosine(learning_rate, steps), momentum=0.9
+    ),
+    "Adam, cosine": lambda learning_rate, steps: keras.optimizers.Adam(
+        cosine(learning_rate, steps)
+    ),
 }
 RATES = {"SGD": (0.01, 0.03, 0.1, 0.3), "Adam": (0.0003, 0.001, 0.003, 0.01)}
 SCALES = {
-    "quick": {"models": ("mlp",), "tuning_seeds": 1, "seeds": 5},
-    "full": {"models": ("mlp", "convnet"), "tuning_seeds": 5, "seeds": 20},
+    "quick": {
+        "models": ("mlp",),
+        "schedules": QUICK,
+        "optimizers": tuple(RATES),
+        "tuning_seeds": 1,
+        "seeds": 5,
+    },
+    "full": {
+        "models": ("mlp", "normalized mlp", "convnet", "transformer"),
+        "schedules": (*QUICK, "reverse, 1 epoch", "greedy, fine-tuned"),
+        "optimizers": tuple(OPTIMIZERS),
+        "tuning_seeds": 5,
+        "seeds": 20,
+    },
 }
 
 
-def schedules(scale: str, epochs: int) -> dict[str, Callable[[], layerwise.Schedule]]:
-    """`{name: () -> schedule}` of a scale, the baseline first."""
-    everything = {"simultaneous": layerwise.Simultaneous}
-    for order in ORDERS:
-        for visit, arguments in VISITS.items():
-            everything[f"{order}, {visit}"] = functools.partial(
-                layerwise.BlockCoordinate, order=order, **arguments
-            )
-    everything["greedy"] = layerwise.GreedyLayerwise
-    everything["greedy, fine-tuned"] = functools.partial(
-        layerwise.GreedyLayerwise, finetune_epochs=epochs // 3
-    )
-    names = QUICK if scale == "quick" else everything
-    return {name: everything[name] for name in names}
+def schedules(epochs: int) -> dict[str, Callable[[], layerwise.Schedule]]:
+    """`{name: () -> schedule}`, the baseline first."""
+    blocks = layerwise.BlockCoordinate
+    return {
+        "simultaneous": layerwise.Simultaneous,
+        "cyclic, 1 step": blocks,
+        "shuffled, 10 steps": lambda: blocks(order="shuffled", every=10),
+        "reverse, 1 epoch": lambda: blocks(order="reverse", every="epoch"),
+        "shuffled, sweep": lambda: blocks(order="shuffled", sweep_each_batch=True),
+        "greedy": layerwise.GreedyLayerwise,
+        "greedy, fine-tuned": lambda: layerwise.GreedyLayerwise(finetune_epochs=epochs // 3),
+    }
 
 
 def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
     """The arguments of `layerwise.compare`; `epochs` in place of the scale's."""
     settings = SCALES[scale] | {"epochs": epochs or 24}
+    every = schedules(settings["epochs"])
     images = len(shape) == 3
-    settings["models"] = {
-        name: functools.partial(getattr(models, name), shape, n_classes)
-        for name in settings["models"]
-        if images or name != "convnet"
-    }
     return settings | {
-        "learning_rates": RATES,
-        "schedules": schedules(scale, settings["epochs"]),
-        "optimizers": OPTIMIZERS,
+        "models": {
+            name: functools.partial(getattr(models, name.replace(" ", "_")), shape, n_classes)
+            for name in settings["models"]
+            if images or "mlp" in name
+        },
+        "schedules": {name: make for name, make in every.items() if name in settings["schedules"]},
+        "optimizers": {name: OPTIMIZERS[name] for name in settings["optimizers"]},
+        "learning_rates": {name: RATES[name.split(",")[0]] for name in settings["optimizers"]},
     }
 
 

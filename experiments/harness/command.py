@@ -13,6 +13,7 @@ from experiments.harness.experiment import Experiment
 # The modules that expose an `EXPERIMENT`. An experiment is called as the module, or the folder, in `experiments/`.
 MODULES = (
     "experiments.convergence",
+    "experiments.orders",
     "experiments.cost.experiment",
     "experiments.published.experiment",
 )

@@ -63,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="schedules beside the baseline, such as 'greedy*' '*, sweep'",
     )
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="such as mlp")
+    parser.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="such as Adam")
     parser.add_argument(
         "--budget",
         choices=BUDGETS,
@@ -147,14 +148,18 @@ def _chosen(definition: dict, options: Namespace) -> dict:
         definition["schedules"] = {
             name: definition["schedules"][name] for name in (names[0], *kept)
         }
-    if options.models:
-        unknown = sorted(set(options.models) - set(definition["models"]))
+    for kind in ("models", "optimizers"):
+        names = getattr(options, kind)
+        unknown = sorted(set(names or ()) - set(definition[kind]))
         if unknown:
             raise ValueError(
-                f"--models {' '.join(unknown)}: at this scale and for this data there are "
-                f"{', '.join(definition['models'])}."
+                f"--{kind} {' '.join(unknown)}: at this scale and for this data there are "
+                f"{'; '.join(definition[kind])}."
             )
-        definition["models"] = {name: definition["models"][name] for name in options.models}
+        if names:
+            definition[kind] = {name: definition[kind][name] for name in names}
+    rates = definition["learning_rates"]
+    definition["learning_rates"] = {name: rates[name] for name in definition["optimizers"]}
     for name in ("seeds", "tuning_seeds"):
         if getattr(options, name) is not None:
             definition[name] = getattr(options, name)

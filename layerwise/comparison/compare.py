@@ -24,7 +24,7 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "block-coordinate": BlockCoordinate,
     "greedy": GreedyLayerwise,
 }
-OPTIMIZERS: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adam": lambda learning_rate: keras.optimizers.Adam(learning_rate)
 }
 
@@ -33,7 +33,7 @@ def compare(
     models: Callable[..., keras.Model] | Mapping[str, Callable[..., keras.Model]],
     data: Data | Mapping[str, Data],
     schedules: Mapping[str, Callable[[], Schedule]] = SCHEDULES,
-    optimizers: Mapping[str, Callable[[float], keras.optimizers.Optimizer]] = OPTIMIZERS,
+    optimizers: Mapping[str, Callable[..., keras.optimizers.Optimizer]] = OPTIMIZERS,
     regularizers: Sequence[str] = ("none",),
     learning_rates: Sequence[float] | Mapping[str, Sequence[float]] = (
         1e-4,
@@ -86,7 +86,9 @@ def compare(
         models: A callable `() -> uncompiled keras.Model`, or `{"name": callable}`.
         data: A `Data`, or `{"name": Data}`.
         schedules: `{"name": () -> schedule}`; the first is the baseline.
-        optimizers: `{"name": learning_rate -> keras optimizer}`.
+        optimizers: `{"name": learning_rate -> keras optimizer}`. A callable with a second argument `steps` is given the
+            batches of the run, so that a cosine spans the whole run under every schedule: `lambda learning_rate, steps:
+            keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(learning_rate, steps))`.
         regularizers: Names; where there is more than one, models are called with
             `regularizer=name`.
         learning_rates: What is tried; a tuple for all optimizers, or `{"optimizer": tuple}`.

@@ -46,8 +46,8 @@ class Evaluator:
             for array in (source.y, source.sample_weight)
         )
 
-        def measured(*given):
-            return task.measured(*given)
+        def measured(parts, *given):
+            return [task.measured(rows, *given) for rows in parts]
 
         self._compiled: Callable | None = backend.inference(model, measured, ())
         row_bytes = max(1, sum(a[:1].nbytes for a in keras.tree.flatten(source.x)))
@@ -69,7 +69,7 @@ class Evaluator:
         predictions = found[0] if len(found) == 1 else keras.ops.concatenate(found)
         splits = self.source.splits(seed)
         self._last = predictions, splits["validation"]
-        return {name: self._measure(predictions, rows) for name, rows in splits.items()}
+        return dict(zip(splits, self._measure(predictions, list(splits.values())), strict=True))
 
     def keep(self) -> None:
         """Remembers the evaluation that was just made, for `standard_error`."""
@@ -85,23 +85,25 @@ class Evaluator:
         groups = [g for g in np.array_split(rows, min(GROUPS, len(rows))) if len(g)]
         if len(groups) < 2:
             return np.nan
-        scores = [
-            self._measure(predictions, np.setdiff1d(rows, group, assume_unique=True))[1]
-            for group in groups
-        ]
+        left = [np.setdiff1d(rows, group, assume_unique=True) for group in groups]
+        scores = [self._measure(predictions, [rows])[0][1] for rows in left]
         return float(np.sqrt((len(groups) - 1) * np.var(scores)))
 
-    def _measure(self, predictions, rows):
+    def _measure(self, predictions, parts):
+        """`(loss, score)` of each of some sets of rows, in one call."""
         if self._compiled is not None:
             try:
-                places = keras.ops.convert_to_tensor(rows.astype("int32"))
-                return checked(*self._compiled(places, self._y, predictions, self._weight))
+                places = [keras.ops.convert_to_tensor(rows.astype("int32")) for rows in parts]
+                found = self._compiled(places, self._y, predictions, self._weight)
+                return [checked(*pair) for pair in found]
             except Exception:  # a metric of plain Python, which is no part of a program
                 self._compiled = None
-        weights = self.source.sample_weight
+        y, weights = self.source.y, self.source.sample_weight
         found = np.asarray(keras.ops.convert_to_numpy(predictions), "float32")
-        weight = None if weights is None else weights[rows]
-        return self.task.measure(self.source.y[rows], found[rows], weight)
+        return [
+            self.task.measure(y[rows], found[rows], None if weights is None else weights[rows])
+            for rows in parts
+        ]
 
 
 class StreamEvaluator:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ class Grid:
     datasets: Mapping[str, Data]
     models: Mapping[str, Callable[..., keras.Model]]
     schedules: Mapping[str, Callable[[], Schedule]]
-    optimizers: Mapping[str, Callable[[float], keras.optimizers.Optimizer]]
+    optimizers: Mapping[str, Callable[..., keras.optimizers.Optimizer]]
     regularizers: tuple[str, ...]
     learning_rates: Mapping[str, tuple[float, ...]]
     tuning_seeds: int
@@ -135,12 +136,16 @@ class Grid:
 
         return settings.made(factory, setting or {}, "schedule")
 
-    def optimizer(self, cell: Cell, setting: Setting) -> keras.optimizers.Optimizer:
-        """A new optimizer of a cell."""
-        rate = setting["learning_rate"]
+    def optimizer(
+        self, cell: Cell, setting: Setting, steps: int | None = None
+    ) -> keras.optimizers.Optimizer:
+        """A new optimizer of a cell; one that asks for `steps` is told the batches of its run (else the baseline's)."""
+        make, given = self.optimizers[cell.optimizer], [setting["learning_rate"]]
+        if "steps" in inspect.signature(make).parameters:
+            given.append(steps or self.epochs * self.steps_per_epoch(cell))
 
         def factory():
-            return check_made("optimizers", cell.optimizer, self.optimizers[cell.optimizer](rate))
+            return check_made("optimizers", cell.optimizer, make(*given))
 
         return settings.made(factory, setting, "optimizer")
 

@@ -36,7 +36,7 @@ class Trainer:
     Model, optimizer, schedule and all programs are made once. A run puts back the weights that the
     model is built with under the run's seed, the optimizer's variables as they were after `build`,
     the seeds of dropout, and the schedule's start. Where that is not enough (an optimizer that
-    takes more than its learning rate from the learning rate, or one with a learning-rate schedule;
+    takes more than its learning rate from the learning rate; another learning-rate schedule;
     another argument of model or schedule), or after a run that raised, all is made anew.
 
     Args:
@@ -66,7 +66,7 @@ class Trainer:
         recorder, outcome = None, Outcome("failed")
         probes = [make() for make in self.grid.probes] if probed else []
         try:
-            self._ready(setting, seed)
+            self._ready(setting, seed, plan.steps)
             outcome.metric, outcome.direction = self._task.name, self._task.direction
             recorder = _Recorder(
                 self.schedule, self._evaluator, seed, self.grid.batch_size, outcome
@@ -108,9 +108,9 @@ class Trainer:
     def _steps(self):
         return self.grid.steps_per_epoch(self.cell)
 
-    def _ready(self, setting, seed):
+    def _ready(self, setting, seed, steps):
         weights = _initial_weights(self.grid, self.cell, setting, seed)
-        optimizer = self.grid.optimizer(self.cell, setting)
+        optimizer = self.grid.optimizer(self.cell, setting, steps)
         if self.model is None or not self._serves(optimizer, setting):
             self._build(optimizer, setting)
         self.model.optimizer.iterations.assign(0)  # the blocks' step counts start from it
@@ -126,7 +126,7 @@ class Trainer:
 
     def _serves(self, optimizer, setting):
         """Whether what is in place becomes this one by setting the optimizer's learning rate."""
-        same = not _scheduled(optimizer) and _without_rate(optimizer) == self._optimizer_config
+        same = _without_rate(optimizer) == self._optimizer_config
         return same and _made_with(setting) == self._setting
 
     def _build(self, optimizer, setting):
@@ -274,8 +274,10 @@ def _made_with(setting):
 
 
 def _without_rate(optimizer):
+    """The config but for a learning rate that can be set: a schedule of it is part of the programs."""
     config = config_of(optimizer)
-    config["config"].pop("learning_rate", None)
+    if not _scheduled(optimizer):
+        config["config"].pop("learning_rate", None)
     return config
 
 

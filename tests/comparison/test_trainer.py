@@ -247,6 +247,29 @@ def test_a_cosine_over_the_run_is_the_same_cosine_for_every_schedule():
     assert seen["sweep"] == seen["simultaneous"]
 
 
+def test_an_optimizer_that_asks_for_steps_is_told_those_of_its_run():
+    rates = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    def cosine(rate, steps):
+        return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(rate, steps))
+
+    grid = problems.grid(optimizer=cosine, callbacks=lambda: [Rates()])
+    ours = Trainer(grid, problems.cell("simultaneous"))
+    for steps, builds in ((6, 1), (12, 2)):
+        for seed in range(2):
+            outcome = ours.run({"learning_rate": 0.1}, seed, Plan(steps // 3, steps))
+            assert (outcome.status, outcome.error) == ("finished", "")
+            assert len(rates) == steps // 3
+            expected = [0.05 * (1 + np.cos(np.pi * at / steps)) for at in range(3, steps + 1, 3)]
+            np.testing.assert_allclose(rates, expected, atol=1e-7)
+            rates.clear()
+            assert ours.builds == builds, "another seed needs no other programs"
+
+
 def test_class_weights_sample_weights_and_callbacks_are_those_of_stock_fit():
     x, y = problems.data(n=64, folds=None).source.batch(slice(0, 64))
     weights = np.random.default_rng(0).uniform(0.5, 2, 64).astype("float32")

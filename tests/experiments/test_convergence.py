@@ -2,48 +2,57 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pandas as pd
 import pytest
 
 import layerwise
-from experiments import convergence
+from experiments import convergence, orders
 
 
 def test_full_is_what_the_question_asks_for():
     definition = convergence.define("full", (8, 8, 1), 10)
-    schedules = {name: make() for name, make in definition["schedules"].items()}
-    assert next(iter(schedules)) == "simultaneous"
-    block = [s for s in schedules.values() if isinstance(s, layerwise.BlockCoordinate)]
-    found = {(s.order, "sweep" if s.sweep_each_batch else s.every) for s in block}
-    orders = ("cyclic", "reverse", "shuffled", "random")
-    assert found == {(order, visit) for order in orders for visit in (1, 10, "epoch", "sweep")}
-    greedy = [s for s in schedules.values() if isinstance(s, layerwise.GreedyLayerwise)]
-    assert sorted(s.finetune_epochs > 0 for s in greedy) == [False, True]
-    made = {name: make(0.1) for name, make in definition["optimizers"].items()}
-    assert isinstance(made["SGD"], keras.optimizers.SGD) and made["SGD"].momentum == 0.9
-    assert isinstance(made["Adam"], keras.optimizers.Adam)
-    assert (
-        definition["seeds"] == 20
-        and definition["tuning_seeds"] == 5
-        and set(definition["models"]) == {"mlp", "convnet"}
-    )
-    convnet = definition["models"]["convnet"]()
-    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in convnet.layers)
+    assert next(iter(definition["schedules"])) == "simultaneous"
+    found = {type(make()) for make in definition["schedules"].values()}
+    assert found == {
+        layerwise.Simultaneous,
+        layerwise.BlockCoordinate,
+        layerwise.GreedyLayerwise,
+    }
+    for name, make in definition["optimizers"].items():
+        given = (0.1, 5) if "cosine" in name else (0.1,)
+        made = make(*given)
+        assert name.startswith(type(made).__name__)
+        falls = isinstance(
+            made.get_config()["learning_rate"], dict
+        )  # the config of a learning-rate schedule
+        assert falls == ("cosine" in name)
+    assert definition["seeds"] == 20 and definition["tuning_seeds"] == 5
     for model in definition["models"].values():
         assert len(layerwise.partition(model())) == 4
 
 
-def test_quick_is_a_part_of_full():
-    quick, full = (convergence.define(scale, (8, 8, 1), 10) for scale in ("quick", "full"))
+def test_orders_has_every_order_with_every_length_of_a_visit():
+    definition = orders.define("full", (8, 8, 1), 10)
+    made = [make() for make in definition["schedules"].values()]
+    assert isinstance(made[0], layerwise.Simultaneous)
+    found = [(s.order, "sweep" if s.sweep_each_batch else s.every) for s in made[1:]]
+    names = ("cyclic", "reverse", "shuffled", "random")
+    assert sorted(found, key=str) == sorted(
+        ((order, visit) for order in names for visit in (1, 10, "epoch", "sweep")), key=str
+    )
+
+
+@pytest.mark.parametrize("module", [convergence, orders])
+def test_quick_is_a_part_of_full(module):
+    quick, full = (module.define(scale, (8, 8, 1), 10) for scale in ("quick", "full"))
     assert set(quick["schedules"]) < set(full["schedules"])
     assert list(quick["models"]) == ["mlp"]
     for optimizer, rates in quick["learning_rates"].items():
         assert set(rates) <= set(full["learning_rates"][optimizer])
 
 
-def test_feature_rows_have_no_convnet():
-    assert list(convergence.define("full", (7,), 2)["models"]) == ["mlp"]
+def test_feature_rows_have_no_models_of_images():
+    assert list(convergence.define("full", (7,), 2)["models"]) == ["mlp", "normalized mlp"]
 
 
 @pytest.mark.slow

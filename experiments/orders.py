@@ -1,0 +1,58 @@
+"""orders: does it matter in which order the blocks take turns, and how long a visit lasts?
+
+`python -m experiments.orders` runs it, with the arguments of `experiments run orders`.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+import layerwise
+from experiments import convergence
+from experiments.harness import comparisons
+
+ORDERS = ("cyclic", "reverse", "shuffled", "random")
+VISITS = {
+    "1 step": {"every": 1},
+    "10 steps": {"every": 10},
+    "1 epoch": {"every": "epoch"},
+    "sweep": {"sweep_each_batch": True},
+}
+SCALES = {
+    "quick": {"models": ("mlp",), "visits": ("10 steps",), "optimizers": ("Adam",)},
+    "full": {"models": ("mlp", "convnet"), "visits": tuple(VISITS), "optimizers": ("SGD", "Adam")},
+}
+
+
+def schedules(visits: Sequence[str]) -> dict[str, Callable[[], layerwise.Schedule]]:
+    """`{name: () -> schedule}`: every order with every length of a visit; the baseline first."""
+    return {"simultaneous": layerwise.Simultaneous} | {
+        f"{order}, {visit}": functools.partial(
+            layerwise.BlockCoordinate, order=order, **VISITS[visit]
+        )
+        for order in ORDERS
+        for visit in visits
+    }
+
+
+def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
+    """The arguments of `layerwise.compare`: those of `convergence`, with other schedules."""
+    settings, most = SCALES[scale], convergence.define("full", shape, n_classes, epochs)
+    chosen = {
+        kind: {name: most[kind][name] for name in settings[kind] if name in most[kind]}
+        for kind in ("models", "optimizers")
+    }
+    seeds = {name: convergence.SCALES[scale][name] for name in ("tuning_seeds", "seeds")}
+    rates = {name: most["learning_rates"][name] for name in chosen["optimizers"]}
+    own = schedules(settings["visits"])
+    return most | chosen | seeds | {"schedules": own, "learning_rates": rates}
+
+
+EXPERIMENT = comparisons.experiment(
+    "Does it matter in which order the blocks take turns, and how long a visit lasts?", define
+)
+
+if __name__ == "__main__":
+    from experiments.harness.command import main
+
+    main(["run", "orders", *sys.argv[1:]])
