@@ -8,8 +8,8 @@ from experiments.harness import command
 def test_list_names_every_experiment(capsys):
     command.main(["list"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["convergence", "cost", "published"]
     assert lines == [f"{name}: {command.experiment(name).question}" for name in command.NAMES]
+    assert lines[0].startswith("convergence: How fast")
 
 
 @pytest.mark.parametrize(
