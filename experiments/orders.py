@@ -7,9 +7,12 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 import layerwise
 from experiments import convergence
-from experiments.harness import comparisons
+from experiments.harness import comparisons, verdict
+from layerwise.comparison import Comparison
 
 ORDERS = ("cyclic", "reverse", "shuffled", "random")
 VISITS = {
@@ -48,8 +51,21 @@ def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None 
     return most | chosen | seeds | {"schedules": own, "learning_rates": rates}
 
 
+def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
+    """What the verdicts say about each order, and about each length of a visit."""
+    orders, visits = (rows["schedule"].str.split(", ").str[place] for place in (0, 1))
+    return [
+        verdict.sentence(own, f"{kind.capitalize()}{words}")
+        for names, words in ((orders, " order"), (visits, " a visit"))
+        for kind, own in rows.groupby(names, sort=False)
+    ]
+
+
 EXPERIMENT = comparisons.experiment(
-    "Does it matter in which order the blocks take turns, and how long a visit lasts?", define
+    "Does it matter in which order the blocks take turns, and how long a visit lasts?",
+    define,
+    findings,
+    "networks with more than four blocks, where orders differ more.",
 )
 
 if __name__ == "__main__":

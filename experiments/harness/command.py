@@ -14,6 +14,8 @@ from experiments.harness.experiment import Experiment
 MODULES = (
     "experiments.convergence",
     "experiments.orders",
+    "experiments.depth",
+    "experiments.interplay.experiment",
     "experiments.cost.experiment",
     "experiments.published.experiment",
 )

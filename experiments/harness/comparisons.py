@@ -7,14 +7,20 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 import layerwise
-from experiments.harness import answers
+from experiments.harness import answers, verdict
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
-from layerwise.comparison import Comparison
+from layerwise.comparison import Comparison, frames
 from layerwise.comparison.audit import audit
 from layerwise.comparison.budget import BUDGETS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Below this many training examples, smaller batches: an epoch still has a dozen steps.
 FEW_EXAMPLES = 5000
@@ -23,26 +29,76 @@ FEW_EXAMPLES = 5000
 def experiment(
     question: str,
     define: Callable[..., dict],
-    answer: Callable[[Comparison], str] = Comparison.table,
+    findings: Callable[[Comparison, pd.DataFrame], list[str]],
+    limits: str,
+    figure: Callable[[pd.DataFrame], "Figure"] = verdict.figure,
+    by_task: bool = True,
 ) -> Experiment:
     """An experiment that trains one comparison for each data set.
 
     Args:
         question: What it asks.
         define: `(scale, shape of an example, number of classes, epochs=None) -> arguments of layerwise.compare`.
-        answer: What the comparison says to the question, in Markdown.
+        findings: `(comparison, its verdicts (verdict.frame)) -> sentences`: what it says to the question.
+        limits: What it cannot show.
+        figure: Draws the verdicts.
+        by_task: Whether every task has figures of its own.
     """
+    drawing = functools.partial(draw, figure=figure, by_task=by_task)
+    answer = functools.partial(page, question=question, findings=findings, limits=limits)
     return Experiment(
         question=question,
         add_arguments=add_arguments,
-        run=functools.partial(run, define=define, answer=answer),
-        plot=functools.partial(plot, answer=answer),
+        run=functools.partial(run, define=define, answer=answer, drawing=drawing),
+        plot=functools.partial(plot, answer=answer, drawing=drawing),
         table=functools.partial(table, answer=answer),
     )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `run` beside --scale and --results."""
+def page(
+    comparison: Comparison,
+    question: str,
+    findings: Callable[[Comparison, pd.DataFrame], list[str]],
+    limits: str,
+) -> str:
+    """The answer in Markdown: sentences, the figure, verdicts over all tasks, and a table of each."""
+    rows, runs = verdict.frame(comparison), comparison.runs
+    name = runs["experiment"].iloc[0]
+    lines = [f"# {question}", *(f"- {sentence}" for sentence in findings(comparison, rows))]
+    seeds = runs[runs["phase"] == "measure"].groupby("schedule", sort=False)["seed"].nunique()
+    budgets = " and ".join(f"equal {budget}" for budget in runs["budget"].dropna().unique())
+    lines += [
+        "![FLOPs to the target by schedule and task](verdict.png)",
+        verdict.table(rows),
+        f"Every schedule was tuned by itself, on {budgets}; {seeds.min()} paired seeds; {len(runs)} runs on "
+        f"{' and '.join(runs['backend'].unique())}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond "
+        f"chance: a sign test (cost) or a paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the "
+        "schedules of a task.",
+        f"What this cannot show: {limits}",
+        f"From `python -m experiments run {name} --scale full`; `python -m experiments table {name} --audit` names what "
+        "the frames cannot claim.",
+        "Below, for each task: costs of the setting tuned for cost, medians over seeds, a miss counting as infinite; "
+        "multiples are paired by seed; generalization of the setting tuned for score, means; intervals of 95 %.",
+        comparison.table(),
+    ]
+    return "\n\n".join(lines)
+
+
+def draw(
+    comparison: Comparison,
+    folder: Path,
+    figure: Callable[[pd.DataFrame], "Figure"] = verdict.figure,
+    by_task: bool = True,
+) -> list[Path]:
+    """Draws the figure of the verdicts of a comparison, and those of each task."""
+    path = folder / "verdict.png"
+    drawn = figure(verdict.frame(comparison))
+    frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
+    return [path, *(comparison.plot(folder) if by_task else ())]
+
+
+def add_data_arguments(parser: ArgumentParser) -> None:
+    """What to train on, and in how many processes."""
     parser.add_argument(
         "--data",
         default="digits",
@@ -56,6 +112,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_positive, default=1, metavar="N", help="processes side by side"
     )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of `run` beside --scale and --results."""
+    add_data_arguments(parser)
     parser.add_argument(
         "--only",
         nargs="+",
@@ -75,7 +136,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(
-    options: Namespace, define: Callable[..., dict], answer: Callable[[Comparison], str]
+    options: Namespace,
+    define: Callable[..., dict],
+    answer: Callable[[Comparison], str],
+    drawing: Callable[[Comparison, Path], list[Path]],
 ) -> None:
     """Trains what is not in the results yet, draws the figures and writes the answer."""
     start = time.perf_counter()
@@ -96,17 +160,21 @@ def run(
         budget=options.budget,
         **definition,
     )
-    paths = comparison.plot(folder)
+    paths = drawing(comparison, folder)
     print(f"\n{comparison}")
     print("\n".join(f"drawn: {path}" for path in paths))
     print(f"written: {answers.write(folder, answer(comparison))}")
     print(f"{len(comparison.runs)} runs, {time.perf_counter() - start:.0f} s in all")
 
 
-def plot(options: Namespace, answer: Callable[[Comparison], str]) -> None:
+def plot(
+    options: Namespace,
+    answer: Callable[[Comparison], str],
+    drawing: Callable[[Comparison, Path], list[Path]],
+) -> None:
     """Draws every figure and writes the answer again, from the frames."""
     for folder, comparison in _kept(options):
-        for path in comparison.plot(folder):
+        for path in drawing(comparison, folder):
             print(f"drawn: {path}")
         print(f"written: {answers.write(folder, answer(comparison))}")
 

@@ -134,7 +134,8 @@ def run_cell(
 
     if "tune" in phases:
         while trials := tuning.pending(grid, cell, targeted(entries, goal()), goal()):
-            for setting, seed in trials:
+            # Only another learning rate needs no other programs: what has them in common comes together.
+            for setting, seed in sorted(trials, key=lambda trial: settings.without_rate(trial[0])):
                 carry_out(setting, seed, "tune")
     if "measure" in phases:
         for purpose, setting in tuning.chosen(targeted(entries, goal()), goal()).items():

@@ -111,6 +111,22 @@ def p_value(differences: Numbers) -> float:
     return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
 
 
+def sign_test(ratios: Numbers) -> float:
+    """The p value of the sign test that ratios are as often below 1 as above; ratios of 1 do not count, infinite ones do.
+    NaN for fewer than five ratios.
+
+    Example:
+    >>> from layerwise.comparison.intervals import sign_test
+    >>> round(sign_test([2.0, 3.0, float("inf"), 1.0, 2.0, 4.0]), 4)
+    0.0625
+    """
+    values = _numbers(ratios)
+    if len(values) < LEAST_RUNS:
+        return np.nan
+    below, above = int((values < 1).sum()), int((values > 1).sum())
+    return float(scipy.stats.binomtest(below, below + above).pvalue) if below + above else 1.0
+
+
 def holm(p_values: Numbers) -> np.ndarray:
     """P values corrected for there being several (Holm 1979); missing ones stay missing and do not count.
 

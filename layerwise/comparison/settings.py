@@ -74,6 +74,11 @@ def key_of(setting: Setting) -> str:
     return json.dumps(setting, sort_keys=True)
 
 
+def without_rate(setting: Setting) -> str:
+    """What is tuned beside the learning rate, as one text: equal where the same programs serve."""
+    return key_of({name: value for name, value in setting.items() if name != "learning_rate"})
+
+
 def in_words(setting: Setting) -> str:
     """A setting for a message.
 

@@ -118,8 +118,9 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Returns:
         A frame with one row per cell and clock (`epochs`, `updates`, `flops`, `seconds`): the key of the cell, `clock`,
-        `ratio` (the median), `low`, `high`, `restricted` (the mean cost over the baseline's, both up to the least that a
-        finished run of the task spent), `n_reached`, `n_runs`.
+        `ratio` (the median), `low`, `high`, `p` (of a sign test, corrected over the schedules of a task (Holm)),
+        `restricted` (the mean cost over the baseline's, both up to the least that a finished run of the task spent),
+        `n_reached`, `n_runs`.
     """
     rows = []
     tasks = dict(iter(runs.groupby(TASK, sort=False)))
@@ -132,15 +133,15 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
             limit = limits[_task_of(key)]
             restricted = cell["value"].clip(upper=limit).mean()
             restricted /= cell["reference"].clip(upper=limit).mean()
+            p = np.nan if key[KEY.index("schedule")] == baseline else intervals.sign_test(ratios)
             counts = int(np.isfinite(cell["value"]).sum()), len(cell)
-            rows.append((*key, clock, *intervals.median(ratios), restricted, *counts))
-    ends = ["ratio", "low", "high", "restricted", "n_reached", "n_runs"]
-    frame = pd.DataFrame(rows, columns=[*KEY, "clock", *ends])
+            rows.append((*key, clock, *intervals.median(ratios), p, restricted, *counts))
+    ends = ["ratio", "low", "high", "p", "restricted"]
+    frame = pd.DataFrame(rows, columns=[*KEY, "clock", *ends, "n_reached", "n_runs"])
+    tasks = frame.groupby([*TASK, "clock"], sort=False)
+    frame["p"] = tasks["p"].transform(intervals.holm)
     # Never reached by either: there is no cost to compare.
-    reached = frame.groupby([*TASK, "clock"], sort=False)["n_reached"].transform("sum") > 0
-    frame[["ratio", "low", "high", "restricted"]] = frame[
-        ["ratio", "low", "high", "restricted"]
-    ].where(reached)
+    frame[ends] = frame[ends].where(tasks["n_reached"].transform("sum") > 0)
     return frame
 
 

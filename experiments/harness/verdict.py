@@ -1,0 +1,148 @@
+"""What a comparison says about each schedule over all of its tasks: a frame, sentences and a figure."""
+# ruff: noqa: RUF001, RUF002 (a multiplication sign is meant)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from layerwise.comparison import Comparison
+from layerwise.comparison.frames import TASK, sign_of
+from layerwise.comparison.statistics import relative_costs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEVEL = 0.05  # of p values, which are corrected over the schedules of a task
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """One row for each schedule but the baseline and each task.
+
+    Returns:
+        The task's columns, `schedule`; `ratio`, `low`, `high`: FLOPs to the target over the baseline's, the median over
+        seeds; `cost`: "cheaper", "dearer" or "unclear"; `n_reached`, `n_runs`; `gain`: by how much the test score is
+        better than the baseline's, in its metric's direction; `score`: "better", "worse" or "unclear".
+    """
+    runs, summary, baseline = comparison.runs, comparison.summary, comparison.baseline
+    cost = relative_costs(runs, baseline)
+    cost = cost[(cost["clock"] == "flops") & (cost["schedule"] != baseline)]
+    clear = cost["p"] < LEVEL
+    cost = cost.assign(
+        cost=np.select([clear & (cost["ratio"] < 1), clear], ["cheaper", "dearer"], "unclear")
+    )
+    score = summary[summary["schedule"] != baseline].sort_values("tuned_for", ascending=False)
+    score = score.drop_duplicates([*TASK, "schedule"])  # tuned for score where there are both
+    gain = sign_of(runs.iloc[0]) * score["test_score_difference"]
+    clear = score["test_score_p"] < LEVEL
+    verdict = np.select([clear & (gain > 0), clear], ["better", "worse"], "unclear")
+    score = score.assign(gain=gain, score=verdict)[[*TASK, "schedule", "gain", "score"]]
+    columns = [*TASK, "schedule", "ratio", "low", "high", "cost", "n_reached", "n_runs"]
+    return cost[columns].merge(score, on=[*TASK, "schedule"], how="left")
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The frame as Markdown, one line a schedule: in how many tasks it was cheaper, and scored better."""
+    lines = [
+        "| schedule | reached | FLOPs to the target | cheaper | unclear | dearer | scores better | unclear | worse |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for schedule, own in rows.groupby("schedule", sort=False):
+        counts = [
+            int((own[what] == word).sum())
+            for what, words in (
+                ("cost", ("cheaper", "unclear", "dearer")),
+                ("score", ("better", "unclear", "worse")),
+            )
+            for word in words
+        ]
+        cells = [
+            schedule,
+            f"{own['n_reached'].sum()} of {own['n_runs'].sum()}",
+            spread(own["ratio"]),
+        ]
+        lines.append(f"| {' | '.join(str(cell) for cell in [*cells, *counts])} |")
+    return "\n".join(lines)
+
+
+def spread(ratios: pd.Series) -> str:
+    """The median over tasks with the least and the largest, as multiples.
+
+    Example:
+    >>> import pandas as pd
+    >>> from experiments.harness import verdict
+    >>> verdict.spread(pd.Series([1.5, 2.0, float("inf")]))
+    '2× (1.5× to ∞)'
+    """
+    ordered = np.sort(ratios.dropna())
+    if not len(ordered):
+        return "no task reached"
+    middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]]
+    middle = middle[1] if np.isinf(middle).any() else middle.mean()
+    least, median, most = (
+        "∞" if np.isinf(value) else f"{value:.2g}×" for value in (ordered[0], middle, ordered[-1])
+    )
+    return f"{median} ({least} to {most})"
+
+
+def sentence(rows: pd.DataFrame, name: str) -> str:
+    """What the rows of one kind of schedule say.
+
+    Args:
+        rows: Rows of `frame`.
+        name: What the kind is called, as the beginning of a sentence.
+    """
+    n, cost, score = len(rows), rows["cost"].value_counts(), rows["score"].value_counts()
+    return (
+        f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
+        f"score (median of {n} cells, least and largest; {rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got "
+        f"there): cheaper beyond chance in {cost.get('cheaper', 0)} cells, dearer in {cost.get('dearer', 0)}. Its test "
+        f"score was better beyond chance in {score.get('better', 0)} cells, worse in {score.get('worse', 0)}."
+    )
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """A line a schedule, a dot a task: FLOPs to the target over the baseline's. What missed it stands at the right; a dot
+    is hollow where the difference is within chance.
+    """
+    import seaborn as sns
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    several = [c for c in ("dataset", "model", "regularizer") if rows[c].nunique() > 1] or ["model"]
+    kinds = [", ".join(words) for words in rows[several].itertuples(index=False)]
+    colors = dict(zip(dict.fromkeys(kinds), sns.color_palette("colorblind"), strict=False))
+    schedules = list(dict.fromkeys(rows["schedule"]))
+    finite = rows["ratio"].replace(np.inf, np.nan)
+    right = 2 * max(finite.max(), 2.0)
+    drawn = Figure(figsize=(8, 1.6 + 0.42 * len(schedules)), layout="constrained")
+    axis = drawn.subplots()
+    offsets = dict(zip(colors, np.linspace(-0.3, 0.3, len(colors) + 2)[1:-1], strict=True))
+    for kind, (_, row) in zip(kinds, rows.iterrows(), strict=True):
+        axis.plot(
+            min(row["ratio"], right),
+            schedules.index(row["schedule"]) + offsets[kind],
+            "o",
+            color=colors[kind],
+            markersize=6,
+            markerfacecolor="none" if row["cost"] == "unclear" else colors[kind],
+        )
+    axis.axvline(1, color="0.25", linestyle="--", linewidth=1)
+    axis.set(xscale="log", xlabel="FLOPs to the target, over those of simultaneous training")
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if finite.min() / 1.5 <= t < right / 1.3]
+    axis.set_xticks([*ticks, right], [*(f"{tick:g}×" for tick in ticks), "missed"])
+    axis.minorticks_off()
+    axis.set_yticks(range(len(schedules)), schedules)
+    axis.set_ylim(len(schedules) - 0.5, -0.5)
+    axis.grid(axis="x", color="0.85")
+    for place in range(len(schedules) - 1):
+        axis.axhline(place + 0.5, color="0.85", linewidth=0.8)
+    axis.set_title(
+        "Left of 1: cheaper than moving all layers at once. Hollow: within chance", fontsize=10
+    )
+    dot = {"marker": "o", "linestyle": ""}
+    handles = [Line2D([], [], color=color, label=kind, **dot) for kind, color in colors.items()]
+    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return drawn

@@ -1,0 +1,154 @@
+"""What interplay trains: every schedule with every optimizer and every regularization."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+import layerwise
+from layerwise.comparison import Comparison
+
+# What is tuned beside the learning rate; where there is nothing, as many more learning rates are tried.
+PENALTY = {"model.strength": (1e-5, 1e-4, 1e-3)}
+DECAY = {"optimizer.weight_decay": (1e-3, 1e-2, 1e-1)}
+DROPOUT = {"model.strength": (0.1, 0.2, 0.4)}
+REGULARIZATIONS: dict[str, dict[str, tuple]] = {
+    "none": {},
+    "L1": PENALTY,
+    "L2": PENALTY,
+    "decoupled decay": DECAY,
+    "dropout": DROPOUT,
+    "batch norm": {},
+    "dropout, batch norm": DROPOUT,
+    "dropout, decay": {"model.strength": (0.1, 0.3), "optimizer.weight_decay": (1e-3, 1e-1)},
+}
+SCHEDULES: dict[str, Callable[[], layerwise.Schedule]] = {
+    "simultaneous": layerwise.Simultaneous,
+    "shuffled, 10 steps": functools.partial(layerwise.BlockCoordinate, order="shuffled", every=10),
+    "greedy": layerwise.GreedyLayerwise,
+}
+OPTIMIZERS: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
+    "SGD": lambda learning_rate: keras.optimizers.SGD(learning_rate),
+    "momentum": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9),
+    "RMSprop": lambda learning_rate: keras.optimizers.RMSprop(learning_rate),
+    "Adam": lambda learning_rate: keras.optimizers.Adam(learning_rate),
+    "AdamW": lambda learning_rate: keras.optimizers.AdamW(learning_rate),  # decays by 0.004
+}
+ADAPTIVE = ("RMSprop", "Adam", "AdamW")
+RATES = {
+    name: (0.0003, 0.001, 0.003, 0.01) if name in ADAPTIVE else (0.01, 0.03, 0.1, 0.3)
+    for name in OPTIMIZERS
+}
+SCALES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "schedules": ("simultaneous", "shuffled, 10 steps"),
+        "optimizers": ("SGD", "Adam"),
+        "regularizations": ("none", "L2", "decoupled decay", "dropout", "batch norm"),
+        "tuning_seeds": 1,
+        "seeds": 5,
+        "epochs": 8,
+    },
+    "full": {
+        "schedules": tuple(SCHEDULES),
+        "optimizers": tuple(OPTIMIZERS),
+        "regularizations": tuple(REGULARIZATIONS),
+        "tuning_seeds": 5,
+        "seeds": 10,
+        "epochs": 16,
+    },
+}
+EVERY = 100  # steps between measurements of a Probe
+QUANTITIES = ("gradient_noise", "smoothness", "sharpness")
+
+
+def network(
+    shape: Sequence[int],
+    n_classes: int,
+    regularization: str,
+    strength: float = 0.0,
+    width: int = 64,
+) -> keras.Sequential:
+    """Three hidden ReLU layers and a linear one, regularized; logits.
+
+    Args:
+        shape: Of an example.
+        n_classes: Outputs.
+        regularization: One of `REGULARIZATIONS`; decay is the optimizer's.
+        strength: The factor of the penalty, or the share of units that dropout drops.
+        width: Units of a hidden layer.
+
+    Example:
+    >>> from experiments.interplay.grid import network
+    >>> [type(layer).__name__ for layer in network((8,), 2, "dropout, batch norm", 0.2).layers[1:5]]
+    ['Dense', 'BatchNormalization', 'ReLU', 'Dropout']
+    """
+    penalty = {"L1": keras.regularizers.L1, "L2": keras.regularizers.L2}.get(regularization)
+    model = keras.Sequential([keras.Input(shape), layers.Flatten()])
+    for _ in range(3):
+        model.add(
+            layers.Dense(
+                width,
+                kernel_initializer="he_normal",
+                kernel_regularizer=penalty and penalty(strength),
+            )
+        )
+        if "batch norm" in regularization:
+            model.add(layers.BatchNormalization(momentum=0.9))
+        model.add(layers.ReLU())
+        if "dropout" in regularization:
+            model.add(layers.Dropout(strength))
+    model.add(layers.Dense(n_classes, kernel_regularizer=penalty and penalty(strength)))
+    return model
+
+
+def compare(
+    regularization: str,
+    scale: str,
+    dataset: str,
+    data: layerwise.Data,
+    n_classes: int,
+    results: Path,
+    jobs: int = 1,
+) -> Comparison:
+    """Trains every schedule with every optimizer of a scale under one regularization, each tuned by itself on as many runs
+    as under any other regularization.
+    """
+    settings = dict(SCALES[scale])
+    settings.pop("regularizations")
+    optimizers = settings.pop("optimizers")
+    x, y = data.train[0][:256], data.train[1][:256]
+    probe = functools.partial(layerwise.Probe, QUANTITIES, EVERY, (x, y))
+    return layerwise.compare(
+        {"mlp": functools.partial(network, x.shape[1:], n_classes, regularization)},
+        {dataset: data},
+        schedules={name: SCHEDULES[name] for name in settings.pop("schedules")},
+        optimizers={name: OPTIMIZERS[name] for name in optimizers},
+        regularizers=(regularization,),
+        learning_rates={name: rates_of(regularization, name) for name in optimizers},
+        search=REGULARIZATIONS[regularization],
+        probes=(probe,),
+        experiment="interplay",
+        results=results,
+        jobs=jobs,
+        **settings,
+    )
+
+
+def rates_of(regularization: str, optimizer: str) -> tuple[float, ...]:
+    """The learning rates that are tried: with the other values that are tuned, as many settings under every regularization.
+
+    Example:
+    >>> from experiments.interplay.grid import rates_of
+    >>> len(rates_of("none", "Adam")), len(rates_of("L2", "Adam")), len(rates_of("dropout, decay", "Adam"))
+    (12, 4, 3)
+    """
+    rates = RATES[optimizer]
+    others = int(
+        np.prod([len(values) for values in REGULARIZATIONS[regularization].values()] or [1])
+    )
+    found = np.geomspace(rates[0], rates[-1], 12 // others)
+    return tuple(float(f"{rate:.3g}") for rate in found)
