@@ -127,14 +127,17 @@ class Trainer:
     def _serves(self, optimizer, setting):
         """Whether what is in place becomes this one by setting the optimizer's learning rate."""
         same = _without_rate(optimizer) == self._optimizer_config
-        return same and _made_with(setting) == self._setting
+        return same and settings.without_rate(setting) == self._setting
 
     def _build(self, optimizer, setting):
         self.builds += 1
         self.model = self.grid.model(self.cell, setting)
         self._task = self.grid.task(self.cell, self.model)
         self.model.compile(optimizer=optimizer, loss=self._task.loss)
-        self._optimizer_config, self._setting = _without_rate(optimizer), _made_with(setting)
+        self._optimizer_config, self._setting = (
+            _without_rate(optimizer),
+            settings.without_rate(setting),
+        )
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
@@ -267,10 +270,6 @@ def _optimizer_state(optimizer):
 def _seed_states(model):
     """The states of dropout and other random layers, which are no weights."""
     return [v for v in model.variables if v.name == "seed_generator_state"]
-
-
-def _made_with(setting):
-    return settings.key_of({k: v for k, v in setting.items() if k != "learning_rate"})
 
 
 def _without_rate(optimizer):
