@@ -66,14 +66,14 @@ def page(
     name = runs["experiment"].iloc[0]
     lines = [f"# {question}", *(f"- {sentence}" for sentence in findings(comparison, rows))]
     seeds = runs[runs["phase"] == "measure"].groupby("schedule", sort=False)["seed"].nunique()
+    backends = " and ".join(runs["backend"].dropna().unique())
     budgets = " and ".join(f"equal {budget}" for budget in runs["budget"].dropna().unique())
     lines += [
         "![FLOPs to the target by schedule and task](verdict.png)",
         verdict.table(rows),
         f"Every schedule was tuned by itself, on {budgets}; {seeds.min()} paired seeds; {len(runs)} runs on "
-        f"{' and '.join(runs['backend'].unique())}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond "
-        f"chance: a sign test (cost) or a paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the "
-        "schedules of a task.",
+        f"{backends}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond chance: a sign test (cost) or a "
+        f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task.",
         f"What this cannot show: {limits}",
         f"From `python -m experiments run {name} --scale full`; `python -m experiments table {name} --audit` names what "
         "the frames cannot claim.",

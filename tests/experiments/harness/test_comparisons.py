@@ -36,20 +36,27 @@ def test_plot_and_table_come_from_frames_alone(folder, capsys, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", None)
     results = str(folder.parents[1])
     command.main(["plot", "convergence", "--results", results])
-    assert len(list(folder.glob("*.png"))) == 6
+    assert len(list(folder.glob("*.png"))) == 7
     command.main(["table", "convergence", "--results", results])
     out = capsys.readouterr().out
-    assert out.count("drawn: ") == 6 and f"written: {folder / 'answer.md'}" in out
+    assert out.count("drawn: ") == 7 and f"written: {folder / 'answer.md'}" in out
     text = Comparison.load(folder).table()
     assert text in out
-    assert (folder / "answer.md").read_text().rstrip() == text.rstrip()
+    assert (folder / "answer.md").read_text().rstrip().endswith(text.rstrip())
 
 
-def test_an_experiment_may_have_an_answer_of_its_own(folder, capsys):
-    mine = comparisons.experiment("How many?", dict, lambda comparison: f"{len(comparison.runs)}")
+def test_an_answer_says_what_is_asked_found_and_not_shown(folder, capsys):
+    def findings(comparison, rows):
+        return [f"{len(comparison.runs)} runs.", f"{len(rows)} verdicts."]
+
+    mine = comparisons.experiment("How many?", dict, findings, "how few.")
     mine.table(argparse.Namespace(name="convergence", results=folder.parents[1]))
+    said = capsys.readouterr().out
     n_runs = len(Comparison.load(folder).runs)
-    assert capsys.readouterr().out == f"### {folder}\n\n{n_runs}\n"
+    assert said.startswith(
+        f"### {folder}\n\n# How many?\n\n- {n_runs} runs.\n\n- 2 verdicts.\n\n!["
+    )
+    assert "What this cannot show: how few." in said
 
 
 def test_the_audit_prints_its_findings_and_fails_where_there_are_any(folder, capsys):

@@ -1,0 +1,105 @@
+"""interplay: equal tuning everywhere, and verdicts that follow from rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.interplay import experiment, grid
+from experiments.interplay.claims import CLAIMS, Claim, above
+from layerwise.comparison import frames, settings
+from tests.comparison import problems
+
+
+@pytest.mark.parametrize("optimizer", grid.OPTIMIZERS)
+def test_every_regularization_has_as_many_settings(optimizer):
+    counts = {
+        name: len(settings.product({"learning_rate": grid.rates_of(name, optimizer), **others}))
+        for name, others in grid.REGULARIZATIONS.items()
+    }
+    assert counts == dict.fromkeys(grid.REGULARIZATIONS, 12)
+
+
+def rows_of(*triples):
+    return pd.DataFrame(
+        [("cell", *triple) for triple in triples], columns=["what", "value", "low", "high"]
+    )
+
+
+@pytest.mark.parametrize(
+    "triples, verdict",
+    [
+        ([(2, 1, 3), (1, 0.5, 2)], "holds"),
+        ([(2, 1, 3), (0, -1, 1)], "holds in 1 of 2, else within chance"),
+        ([(2, 1, 3), (-2, -3, -1)], "mixed: for it 1, against it 1 of 2"),
+        ([(0, -1, 1)], "does not show"),
+        ([(-2, -3, -1)], "does not hold: the opposite"),
+        ([], "cannot be told here"),
+    ],
+)
+def test_a_verdict_follows_from_the_intervals(triples, verdict):
+    claim = Claim("more is more", None, above)
+    assert claim.verdict(rows_of(*triples)) == verdict
+
+
+@pytest.fixture(scope="module")
+def frames_of_a_course():
+    """Runs in which batch normalization wants ten times the rate and closes the gap, and dropout hurts SGD alone."""
+    rng = np.random.default_rng(0)
+    rows, probes = [], []
+    for schedule in ("simultaneous", "greedy"):
+        for optimizer in ("SGD", "Adam"):
+            for name in ("none", "L2", "decoupled decay", "dropout", "batch norm"):
+                rate = 0.1 if name == "batch norm" else 0.01
+                for phase in ("tune", "measure"):
+                    for tried in (0.01, 0.1) if phase == "tune" else (rate,):
+                        for seed in range(6):
+                            hurt = name == "dropout" and optimizer == "SGD"
+                            row = problems.run_row(
+                                schedule,
+                                seed,
+                                phase,
+                                tried,
+                                optimizer=optimizer,
+                                regularizer=name,
+                                best_validation_score=0.9 - 0.1 * (tried != rate),
+                                best_validation_loss=0.1,
+                                test_score=0.9 + 0.001 * rng.normal(),
+                                score_gap=0.05
+                                - 0.04 * (name == "batch norm")
+                                + 0.001 * rng.normal(),
+                                train_loss=0.1 + 0.5 * hurt + 0.001 * rng.normal(),
+                                backend="jax",
+                            )
+                            row["run_id"] += f"-{optimizer}-{name}"
+                            row["model.strength"] = "0.1" if name in ("L2", "dropout") else None
+                            rows.append(row)
+                            smooth = {"quantity": "smoothness", "measure": "effective_smoothness"}
+                            value = 1.0 if name == "batch norm" else 10.0 + rng.normal()
+                            probes.append({"run_id": row["run_id"], **smooth, "value": value})
+    return frames.run_frame(rows), pd.DataFrame(probes)
+
+
+@pytest.mark.parametrize(
+    "claim, verdict",
+    [
+        ("dropout and SGD", "holds"),
+        ("batch norm and rate", "cannot be told here"),  # four cells bear no interval
+        ("batch norm regularizes", "holds"),
+        ("batch norm and smoothness", "holds"),
+        ("L2 and decay", "does not show"),
+        ("dropout and decay", "cannot be told here"),
+    ],
+)
+def test_claims_are_decided_by_the_rows(claim, verdict, frames_of_a_course):
+    runs, probes = frames_of_a_course
+    rows = CLAIMS[claim].measure(runs, probes).dropna(subset=["low"])
+    assert CLAIMS[claim].verdict(rows) == verdict
+
+
+def test_the_answer_and_the_figure_hold_every_claim_and_regularization(frames_of_a_course):
+    runs, probes = frames_of_a_course
+    text = experiment.answer(runs, probes)
+    assert all(claim.says in text for claim in CLAIMS.values())
+    assert "| schedule with optimizer |" in text
+    axes = experiment.figure(runs).axes
+    assert [axis.get_title() for axis in axes[:2]] == ["simultaneous", "greedy"]
