@@ -94,13 +94,26 @@ def sentence(rows: pd.DataFrame, name: str) -> str:
         rows: Rows of `frame`.
         name: What the kind is called, as the beginning of a sentence.
     """
-    n, cost, score = len(rows), rows["cost"].value_counts(), rows["score"].value_counts()
-    return (
+    n, score = len(rows), rows["score"].value_counts()
+    counts = _counts(rows)
+    text = (
         f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
         f"score (median of {n} cells, least and largest; {rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got "
-        f"there): cheaper beyond chance in {cost.get('cheaper', 0)} cells, dearer in {cost.get('dearer', 0)}. Its test "
-        f"score was better beyond chance in {score.get('better', 0)} cells, worse in {score.get('worse', 0)}."
+        f"there), beyond chance {counts}. Its test score was better beyond chance in {score.get('better', 0)} cells, "
+        f"worse in {score.get('worse', 0)}."
     )
+    if rows["model"].nunique() < 2:
+        return text
+    parts = (
+        f"{model} {spread(own['ratio'])}, {_counts(own)}"
+        for model, own in rows.groupby("model", sort=False)
+    )
+    return f"{text} By network: {'; '.join(parts)}."
+
+
+def _counts(rows):
+    counts = rows["cost"].value_counts()
+    return f"cheaper in {counts.get('cheaper', 0)} and dearer in {counts.get('dearer', 0)} of {len(rows)}"
 
 
 def figure(rows: pd.DataFrame) -> Figure:
