@@ -3,6 +3,7 @@
 import argparse
 import fnmatch
 import functools
+import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
@@ -57,11 +58,20 @@ def experiment(
 
 def page(
     comparison: Comparison,
+    folder: Path,
     question: str,
     findings: Callable[[Comparison, pd.DataFrame], list[str]],
     limits: str,
 ) -> str:
-    """The answer in Markdown: sentences, the figure, verdicts over all tasks, and a table of each."""
+    """The answer in Markdown: sentences, the figure, verdicts over all tasks, and a table of each.
+
+    Args:
+        comparison: What the folder holds.
+        folder: Where its frames are, and `settings.json`, which knows the commands.
+        question: As for `experiment`.
+        findings: As for `experiment`.
+        limits: As for `experiment`.
+    """
     rows, runs = verdict.frame(comparison), comparison.runs
     name = runs["experiment"].iloc[0]
     lines = [f"# {question}", *(f"- {sentence}" for sentence in findings(comparison, rows))]
@@ -75,13 +85,20 @@ def page(
         f"{backends}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond chance: a sign test (cost) or a "
         f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task.",
         f"What this cannot show: {limits}",
-        f"From `python -m experiments run {name} --scale full`; `python -m experiments table {name} --audit` names what "
-        "the frames cannot claim.",
+        f"From {commands(folder)}; `python -m experiments table {name} --audit` names what the frames cannot claim.",
         "Below, for each task: costs of the setting tuned for cost, medians over seeds, a miss counting as infinite; "
         "multiples are paired by seed; generalization of the setting tuned for score, means; intervals of 95 %.",
         comparison.table(),
     ]
     return "\n\n".join(lines)
+
+
+def commands(folder: Path) -> str:
+    """The commands that trained what a folder holds, from its `settings.json`."""
+    path = folder / "settings.json"
+    sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
+    found = dict.fromkeys(session["command"] for session in sessions if "command" in session)
+    return " and ".join(f"`{command}`" for command in found) or "an unknown command"
 
 
 def draw(
@@ -138,7 +155,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(
     options: Namespace,
     define: Callable[..., dict],
-    answer: Callable[[Comparison], str],
+    answer: Callable[[Comparison, Path], str],
     drawing: Callable[[Comparison, Path], list[Path]],
 ) -> None:
     """Trains what is not in the results yet, draws the figures and writes the answer."""
@@ -163,23 +180,23 @@ def run(
     paths = drawing(comparison, folder)
     print(f"\n{comparison}")
     print("\n".join(f"drawn: {path}" for path in paths))
-    print(f"written: {answers.write(folder, answer(comparison))}")
+    print(f"written: {answers.write(folder, answer(comparison, folder))}")
     print(f"{len(comparison.runs)} runs, {time.perf_counter() - start:.0f} s in all")
 
 
 def plot(
     options: Namespace,
-    answer: Callable[[Comparison], str],
+    answer: Callable[[Comparison, Path], str],
     drawing: Callable[[Comparison, Path], list[Path]],
 ) -> None:
     """Draws every figure and writes the answer again, from the frames."""
     for folder, comparison in _kept(options):
         for path in drawing(comparison, folder):
             print(f"drawn: {path}")
-        print(f"written: {answers.write(folder, answer(comparison))}")
+        print(f"written: {answers.write(folder, answer(comparison, folder))}")
 
 
-def table(options: Namespace, answer: Callable[[Comparison], str]) -> None:
+def table(options: Namespace, answer: Callable[[Comparison, Path], str]) -> None:
     """Prints the answer as Markdown, from the frames; with --audit, what the frames cannot claim.
 
     Raises:
@@ -188,7 +205,7 @@ def table(options: Namespace, answer: Callable[[Comparison], str]) -> None:
     found = 0
     for folder, comparison in _kept(options):
         if not getattr(options, "audit", False):
-            print(f"### {folder}\n\n{answer(comparison)}")
+            print(f"### {folder}\n\n{answer(comparison, folder)}")
             continue
         findings = audit(comparison.runs)
         found += len(findings)

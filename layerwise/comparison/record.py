@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,7 +143,9 @@ def _note_settings(folder, grid, jobs):
     """Writes beside the frames how they came about: seconds depend on `jobs` and cores."""
     path = folder / "settings.json"
     sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
-    sessions.append({**frames.provenance(), "jobs": jobs, "cores": os.cpu_count()})
+    command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+    made = {"command": command, "jobs": jobs, "cores": os.cpu_count()}
+    sessions.append({**frames.provenance(), **made})
     settings = {
         "experiment": grid.experiment,
         "datasets": {name: repr(data) for name, data in grid.datasets.items()},

@@ -1,4 +1,5 @@
 import argparse
+import json
 from pathlib import Path
 
 import keras
@@ -57,6 +58,13 @@ def test_an_answer_says_what_is_asked_found_and_not_shown(folder, capsys):
         f"### {folder}\n\n# How many?\n\n- {n_runs} runs.\n\n- 2 verdicts.\n\n!["
     )
     assert "What this cannot show: how few." in said
+
+
+def test_an_answer_names_the_commands_that_made_it(folder):
+    assert comparisons.commands(folder) == "an unknown command"
+    command = {"command": "python -m experiments run convergence"}
+    (folder / "settings.json").write_text(json.dumps({"sessions": [{}, command, command]}))
+    assert comparisons.commands(folder) == "`python -m experiments run convergence`"
 
 
 def test_the_audit_prints_its_findings_and_fails_where_there_are_any(folder, capsys):
