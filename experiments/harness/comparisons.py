@@ -19,6 +19,7 @@ from experiments.harness.experiment import Experiment
 from layerwise.comparison import Comparison, frames
 from layerwise.comparison.audit import audit
 from layerwise.comparison.budget import BUDGETS
+from layerwise.comparison.frames import TASK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,20 +75,24 @@ def page(
     """
     rows, runs = verdict.frame(comparison), comparison.runs
     name = runs["experiment"].iloc[0]
-    lines = [f"# {question}", *(f"- {sentence}" for sentence in findings(comparison, rows))]
     seeds = runs[runs["phase"] == "measure"].groupby("schedule", sort=False)["seed"].nunique()
     backends = " and ".join(runs["backend"].dropna().unique())
     budgets = " and ".join(f"equal {budget}" for budget in runs["budget"].dropna().unique())
-    lines += [
-        "![FLOPs to the target by schedule and task](verdict.png)",
-        verdict.table(rows),
+    lines = [
+        f"# {question}",
+        f"**Findings** ({', '.join(runs['dataset'].unique())}; {runs.groupby(TASK).ngroups} tasks: network by optimizer)",
+        "\n".join(f"- {sentence}" for sentence in findings(comparison, rows)),
+        "**How it was measured**",
         f"Every schedule was tuned by itself, on {budgets}; {seeds.min()} paired seeds; {len(runs)} runs on "
         f"{backends}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond chance: a sign test (cost) or a "
-        f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task.",
+        f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. In the tables "
+        "of tasks, costs are of the setting tuned for cost, medians over seeds, a miss counting as infinite, multiples "
+        "paired by seed; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
         f"From {commands(folder)}; `python -m experiments table {name} --audit` names what the frames cannot claim.",
-        "Below, for each task: costs of the setting tuned for cost, medians over seeds, a miss counting as infinite; "
-        "multiples are paired by seed; generalization of the setting tuned for score, means; intervals of 95 %.",
+        "![FLOPs to the target by schedule and task](verdict.png)",
+        "**All tasks**",
+        verdict.table(rows),
         comparison.table(),
     ]
     return "\n\n".join(lines)
