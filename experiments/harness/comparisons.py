@@ -85,8 +85,8 @@ def page(
         "**How it was measured**",
         f"Every schedule was tuned by itself, on {budgets}; {seeds.min()} paired seeds; {len(runs)} runs on "
         f"{backends}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond chance: a sign test (cost) or a "
-        f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. In the tables "
-        "of tasks, costs are of the setting tuned for cost, medians over seeds, a miss counting as infinite, multiples "
+        f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. In tables of "
+        "tasks costs are of the setting tuned for cost, medians over seeds, a miss counting as infinite, multiples "
         "paired by seed; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
         f"From {commands(folder)}; `python -m experiments table {name} --audit` names what the frames cannot claim.",
