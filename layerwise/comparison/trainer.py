@@ -73,7 +73,6 @@ class Trainer:
             )
             recorder.steps_per_epoch, recorder.steps = self._steps, plan.steps
             recorder.probes = probes
-            backend.seed(derive("training", seed))
             more = [*probes, *([] if self.grid.callbacks is None else self.grid.callbacks())]
             feed = self._epochs if self._stays and not _hear_batches(more) else self._batches
             batches, steps, holding = feed(seed, plan.steps)
@@ -197,6 +196,7 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._evaluate(0)
+        backend.seed(derive("training", self.seed))  # what Keras builds first may draw from it
 
     def on_epoch_end(self, epoch, logs=None):
         before, self._probed = self._probed, sum(probe.seconds for probe in self.probes)

@@ -16,7 +16,7 @@ from tests.helpers import same_bits
 
 
 def plain_fit(grid, learning_rate, seed):
-    """Train by stock Keras, batch by batch, as `compare` documents it; return the model."""
+    """Train by stock Keras on the batches that `compare` documents; return the model."""
     data = grid.datasets["vectors"].source
     keras.utils.set_random_seed(derive("weights", seed))
     model = problems.net()
@@ -27,11 +27,26 @@ def plain_fit(grid, learning_rate, seed):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
     train = data.splits(seed)["train"]
-    for epoch in range(grid.epochs):
-        rng = np.random.default_rng(derive("order", seed, epoch))
-        order = rng.permutation(train)
-        for start in range(0, len(train) - grid.batch_size + 1, grid.batch_size):
-            model.train_on_batch(*data.batch(order[start : start + grid.batch_size]))
+    steps = len(train) // grid.batch_size
+
+    def batches():
+        for epoch in range(grid.epochs):
+            order = np.random.default_rng(derive("order", seed, epoch)).permutation(train)
+            for rows in order[: steps * grid.batch_size].reshape(steps, -1):
+                yield data.batch(rows)
+
+    # On torch, dropout without a seed of its own draws from the global generator.
+    seeded = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: keras.utils.set_random_seed(derive("training", seed))
+    )
+    model.fit(
+        batches(),
+        steps_per_epoch=steps,
+        epochs=grid.epochs,
+        callbacks=[seeded],
+        shuffle=False,
+        verbose=0,
+    )
     return model
 
 
