@@ -156,6 +156,43 @@ def probed(
     return paired(measured, measure, one, other)
 
 
+def flatter(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The sharpness (SAM) with batch normalization over that without, as a power of ten, paired by seed, where both runs
+    have the same training loss: the larger of the least that each of them had when it was probed.
+    """
+    paths = {}
+    for (run_id, step), own in probes.groupby(["run_id", "step"]):
+        here = (own["measure"] == "loss") & (pd.to_numeric(own["other"]) == 0)  # before the step
+        loss = own[here]["value"].mean()
+        sharp = own[own["measure"] == "sharpness"]["value"].mean()
+        if loss > 0 and sharp > 0:
+            paths.setdefault(run_id, []).append((step, np.log10(loss), np.log10(sharp)))
+    rows = []
+    for cell, own in scored(runs).groupby(CELL, sort=False):
+        ids = own.pivot_table(index="seed", columns="regularizer", values="run_id", aggfunc="first")
+        if not {"batch norm", "none"} <= set(ids):
+            continue
+        pairs = [
+            (paths.get(a), paths.get(b))
+            for a, b in zip(ids["batch norm"], ids["none"], strict=True)
+        ]
+        found = [difference for a, b in pairs if a and b for difference in _at_equal_loss(a, b)]
+        rows.append((", ".join(cell), *intervals.mean(found)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _at_equal_loss(one, other):
+    """The difference of two runs' sharpness where their losses are equal: one value, or none where they never are."""
+    level = max(min(loss for _, loss, _ in path) for path in (one, other))
+    found = []
+    for path in (one, other):
+        losses, sharp = np.array(sorted((loss, s) for _, loss, s in path)).T
+        if not losses[0] <= level <= losses[-1]:
+            return []
+        found.append(np.interp(level, losses, sharp))
+    return [found[0] - found[1]]
+
+
 def spread(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
     """The spread of test scores over initializations with batch normalization over that without, as a power of ten."""
     found = scored(runs).groupby(["regularizer", *CELL])["test_score"].std().unstack("regularizer")
@@ -215,6 +252,18 @@ CLAIMS = {
         "Batch normalization makes the landscape smoother along a step (effective smoothness, powers of ten).",
         smoother,
         below,
+    ),
+    "batch norm and flatness": Claim(
+        "Batch normalization finds flatter places (sharpness at equal training loss, powers of ten).",
+        flatter,
+        below,
+    ),
+    "dropout and noise": Claim(
+        "Dropout makes gradients noisier (noise of the batch over the squared mean, powers of ten; masks' own noise beside).",
+        lambda runs, probes: probed(
+            runs, probes, "gradient_noise", "batch_noise", "dropout", "none"
+        ),
+        above,
     ),
     "batch norm and rate": Claim(
         "Batch normalization allows larger rates (best rate with it over that without).",

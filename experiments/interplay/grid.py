@@ -62,7 +62,11 @@ SCALES: dict[str, dict[str, Any]] = {
     },
 }
 EVERY = 100  # steps between measurements of a Probe
-QUANTITIES = ("gradient_noise", "smoothness", "sharpness")
+QUANTITIES = (
+    "gradient_noise",
+    functools.partial(layerwise.diagnostics.smoothness, multiples=(0.0, 1.0)),
+    "sharpness",
+)
 
 
 def network(

@@ -74,6 +74,7 @@ def frames_of_a_course():
                             row["model.strength"] = "0.1" if name in ("L2", "dropout") else None
                             rows.append(row)
                             smooth = {"quantity": "smoothness", "measure": "effective_smoothness"}
+                            smooth |= {"step": 0, "other": "1"}
                             value = 1.0 if name == "batch norm" else 10.0 + rng.normal()
                             probes.append({"run_id": row["run_id"], **smooth, "value": value})
     return frames.run_frame(rows), pd.DataFrame(probes)
@@ -94,6 +95,32 @@ def test_claims_are_decided_by_the_rows(claim, verdict, frames_of_a_course):
     runs, probes = frames_of_a_course
     rows = CLAIMS[claim].measure(runs, probes).dropna(subset=["low"])
     assert CLAIMS[claim].verdict(rows) == verdict
+
+
+def test_flatness_is_compared_where_losses_are_equal():
+    rows, probes = [], []
+    for name, factor in (("none", 1.0), ("batch norm", 0.1)):
+        for seed in range(6):
+            row = problems.run_row("s", seed, optimizer="SGD", regularizer=name)
+            row["run_id"] += name
+            rows.append(row)
+            # Sharpness is a power of the loss, a tenth with batch normalization, which trains twice as far.
+            for step, loss in enumerate((1.0, 0.1, 0.01 * factor)):
+                own = {"run_id": row["run_id"], "step": step}
+                probes += [
+                    own
+                    | {"quantity": "smoothness", "measure": "loss", "other": "0", "value": loss},
+                    own
+                    | {
+                        "quantity": "sharpness",
+                        "measure": "sharpness",
+                        "value": factor * loss**0.5,
+                    },
+                ]
+    claim = CLAIMS["batch norm and flatness"]
+    found = claim.measure(frames.run_frame(rows), pd.DataFrame(probes))
+    np.testing.assert_allclose(found[["value", "low", "high"]], -1.0)
+    assert claim.verdict(found) == "holds"
 
 
 def test_the_answer_and_the_figure_hold_every_claim_and_regularization(frames_of_a_course):
