@@ -259,7 +259,7 @@ CLAIMS = {
         below,
     ),
     "dropout and noise": Claim(
-        "Dropout makes gradients noisier (noise of the batch over the squared mean, powers of ten; masks' own noise beside).",
+        "Dropout makes gradients noisier (the batch's noise over the squared mean, powers of ten).",
         lambda runs, probes: probed(
             runs, probes, "gradient_noise", "batch_noise", "dropout", "none"
         ),
