@@ -44,7 +44,7 @@ SCALES = {
     "full": {
         "models": ("mlp", "normalized mlp", "convnet", "transformer"),
         "schedules": (*QUICK, "reverse, 1 epoch", "greedy, fine-tuned"),
-        "optimizers": tuple(OPTIMIZERS),
+        "optimizers": tuple(RATES),
         "tuning_seeds": 5,
         "seeds": 20,
     },
@@ -65,10 +65,17 @@ def schedules(epochs: int) -> dict[str, Callable[[], layerwise.Schedule]]:
     }
 
 
-def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
-    """The arguments of `layerwise.compare`; `epochs` in place of the scale's."""
+def define(
+    scale: str,
+    shape: Sequence[int],
+    n_classes: int,
+    epochs: int | None = None,
+    optimizers: Sequence[str] | None = None,
+) -> dict:
+    """The arguments of `layerwise.compare`; `epochs` and `optimizers`, names of `OPTIMIZERS`, in place of the scale's."""
     settings = SCALES[scale] | {"epochs": epochs or 24}
     every = schedules(settings["epochs"])
+    names = comparisons.known("optimizers", optimizers or settings["optimizers"], OPTIMIZERS)
     images = len(shape) == 3
     return settings | {
         "models": {
@@ -77,8 +84,8 @@ def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None 
             if images or "mlp" in name
         },
         "schedules": {name: make for name, make in every.items() if name in settings["schedules"]},
-        "optimizers": {name: OPTIMIZERS[name] for name in settings["optimizers"]},
-        "learning_rates": {name: RATES[name.split(",")[0]] for name in settings["optimizers"]},
+        "optimizers": {name: OPTIMIZERS[name] for name in names},
+        "learning_rates": {name: RATES[name.split(",")[0]] for name in names},
     }
 
 

@@ -98,9 +98,16 @@ def schedules() -> dict[str, Callable[[], layerwise.Schedule]]:
     return {n: most[n] for n in ("simultaneous", "shuffled, 10 steps", "shuffled, sweep", "greedy")}
 
 
-def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
-    """The arguments of `layerwise.compare`; `epochs` in place of the scale's."""
+def define(
+    scale: str,
+    shape: Sequence[int],
+    n_classes: int,
+    epochs: int | None = None,
+    optimizers: Sequence[str] | None = None,
+) -> dict:
+    """The arguments of `layerwise.compare`; `epochs` and `optimizers` in place of the scale's."""
     settings = dict(SCALES[scale])
+    trained = convergence.define("full", shape, n_classes, optimizers=optimizers or ("Adam",))
     kinds = itertools.product(settings.pop("forms"), settings.pop("sizes"), settings.pop("depths"))
     return settings | {
         "epochs": epochs or 24,
@@ -111,8 +118,7 @@ def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None 
             for form, size, depth in kinds
         },
         "schedules": schedules(),
-        "optimizers": {"Adam": convergence.OPTIMIZERS["Adam"]},
-        "learning_rates": {"Adam": convergence.RATES["Adam"]},
+        **{name: trained[name] for name in ("optimizers", "learning_rates")},
     }
 
 

@@ -38,17 +38,21 @@ def schedules(visits: Sequence[str]) -> dict[str, Callable[[], layerwise.Schedul
     }
 
 
-def define(scale: str, shape: Sequence[int], n_classes: int, epochs: int | None = None) -> dict:
+def define(
+    scale: str,
+    shape: Sequence[int],
+    n_classes: int,
+    epochs: int | None = None,
+    optimizers: Sequence[str] | None = None,
+) -> dict:
     """The arguments of `layerwise.compare`: those of `convergence`, with other schedules."""
-    settings, most = SCALES[scale], convergence.define("full", shape, n_classes, epochs)
-    chosen = {
-        kind: {name: most[kind][name] for name in settings[kind] if name in most[kind]}
-        for kind in ("models", "optimizers")
-    }
+    settings = SCALES[scale]
+    most = convergence.define(
+        "full", shape, n_classes, epochs, optimizers or settings["optimizers"]
+    )
     seeds = {name: convergence.SCALES[scale][name] for name in ("tuning_seeds", "seeds")}
-    rates = {name: most["learning_rates"][name] for name in chosen["optimizers"]}
-    own = schedules(settings["visits"])
-    return most | chosen | seeds | {"schedules": own, "learning_rates": rates}
+    chosen = {name: make for name, make in most["models"].items() if name in settings["models"]}
+    return most | seeds | {"models": chosen, "schedules": schedules(settings["visits"])}
 
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:

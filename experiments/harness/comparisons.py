@@ -6,7 +6,7 @@ import functools
 import json
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,8 @@ def experiment(
 
     Args:
         question: What it asks.
-        define: `(scale, shape of an example, number of classes, epochs=None) -> arguments of layerwise.compare`.
+        define: `(scale, shape of an example, number of classes, epochs=None, optimizers=None) -> arguments of
+            layerwise.compare`.
         findings: `(comparison, its verdicts (verdict.frame)) -> sentences`: what it says to the question.
         limits: What it cannot show.
         figure: Draws the verdicts.
@@ -167,7 +168,9 @@ def run(
     start = time.perf_counter()
     dataset, data, n_classes = load(options.data, options.subset)
     shape = data.train[0].shape[1:]
-    definition = _chosen(define(options.scale, shape, n_classes, epochs=options.epochs), options)
+    definition = _chosen(
+        define(options.scale, shape, n_classes, options.epochs, options.optimizers), options
+    )
     folder = options.results or default_results(dataset, options.scale)
     folder = folder / options.name
     print(f"{options.name}, {options.scale}: {dataset}, {data}")
@@ -238,22 +241,28 @@ def _chosen(definition: dict, options: Namespace) -> dict:
         definition["schedules"] = {
             name: definition["schedules"][name] for name in (names[0], *kept)
         }
-    for kind in ("models", "optimizers"):
-        names = getattr(options, kind)
-        unknown = sorted(set(names or ()) - set(definition[kind]))
-        if unknown:
-            raise ValueError(
-                f"--{kind} {' '.join(unknown)}: at this scale and for this data there are "
-                f"{'; '.join(definition[kind])}."
-            )
-        if names:
-            definition[kind] = {name: definition[kind][name] for name in names}
-    rates = definition["learning_rates"]
-    definition["learning_rates"] = {name: rates[name] for name in definition["optimizers"]}
+    if options.models:
+        names = known("models", options.models, definition["models"])
+        definition["models"] = {name: definition["models"][name] for name in names}
     for name in ("seeds", "tuning_seeds"):
         if getattr(options, name) is not None:
             definition[name] = getattr(options, name)
     return definition
+
+
+def known(kind: str, names: Sequence[str], there_are: Iterable[str]) -> Sequence[str]:
+    """The names of the command line, all of which there are.
+
+    Raises:
+        ValueError: There are others.
+    """
+    there_are = list(there_are)
+    unknown = sorted(set(names) - set(there_are))
+    if unknown:
+        raise ValueError(
+            f"--{kind} {' '.join(unknown)}: at this scale and for this data there are {'; '.join(there_are)}."
+        )
+    return names
 
 
 def _kept(options: Namespace) -> Iterator[tuple[Path, Comparison]]:

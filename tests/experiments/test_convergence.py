@@ -18,7 +18,9 @@ def test_full_is_what_the_question_asks_for():
         layerwise.BlockCoordinate,
         layerwise.GreedyLayerwise,
     }
-    for name, make in definition["optimizers"].items():
+    every = convergence.define("full", (8, 8, 1), 10, optimizers=convergence.OPTIMIZERS)
+    assert set(definition["optimizers"]) < set(every["optimizers"]) == set(every["learning_rates"])
+    for name, make in every["optimizers"].items():
         given = (0.1, 5) if "cosine" in name else (0.1,)
         made = make(*given)
         assert name.startswith(type(made).__name__)
