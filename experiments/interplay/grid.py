@@ -48,6 +48,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "schedules": ("simultaneous", "shuffled, 10 steps"),
         "optimizers": ("SGD", "Adam"),
         "regularizations": ("none", "L2", "decoupled decay", "dropout", "batch norm"),
+        "settings": 6,
         "tuning_seeds": 1,
         "seeds": 5,
         "epochs": 8,
@@ -56,6 +57,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "schedules": tuple(SCHEDULES),
         "optimizers": tuple(OPTIMIZERS),
         "regularizations": tuple(REGULARIZATIONS),
+        "settings": 12,
         "tuning_seeds": 5,
         "seeds": 10,
         "epochs": 16,
@@ -123,7 +125,7 @@ def compare(
     """
     settings = dict(SCALES[scale])
     settings.pop("regularizations")
-    optimizers = settings.pop("optimizers")
+    optimizers, count = settings.pop("optimizers"), settings.pop("settings")
     x, y = data.train[0][:256], data.train[1][:256]
     probe = functools.partial(layerwise.Probe, QUANTITIES, EVERY, (x, y))
     return layerwise.compare(
@@ -132,7 +134,7 @@ def compare(
         schedules={name: SCHEDULES[name] for name in settings.pop("schedules")},
         optimizers={name: OPTIMIZERS[name] for name in optimizers},
         regularizers=(regularization,),
-        learning_rates={name: rates_of(regularization, name) for name in optimizers},
+        learning_rates={name: rates_of(regularization, name, count) for name in optimizers},
         search=REGULARIZATIONS[regularization],
         probes=(probe,),
         experiment="interplay",
@@ -142,17 +144,16 @@ def compare(
     )
 
 
-def rates_of(regularization: str, optimizer: str) -> tuple[float, ...]:
-    """The learning rates that are tried: with the other values that are tuned, as many settings under every regularization.
+def rates_of(regularization: str, optimizer: str, count: int) -> tuple[float, ...]:
+    """The learning rates that are tried: with the other values that are tuned, so many settings under every regularization.
 
     Example:
     >>> from experiments.interplay.grid import rates_of
-    >>> len(rates_of("none", "Adam")), len(rates_of("L2", "Adam")), len(rates_of("dropout, decay", "Adam"))
-    (12, 4, 3)
+    >>> [len(rates_of(name, "Adam", 12)) for name in ("none", "L2", "dropout, decay")]
+    [12, 4, 3]
     """
-    rates = RATES[optimizer]
-    others = int(
-        np.prod([len(values) for values in REGULARIZATIONS[regularization].values()] or [1])
-    )
-    found = np.geomspace(rates[0], rates[-1], 12 // others)
+    others = 1
+    for values in REGULARIZATIONS[regularization].values():
+        others *= len(values)
+    found = np.geomspace(RATES[optimizer][0], RATES[optimizer][-1], count // others)
     return tuple(float(f"{rate:.3g}") for rate in found)

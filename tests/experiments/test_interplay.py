@@ -13,7 +13,7 @@ from tests.comparison import problems
 @pytest.mark.parametrize("optimizer", grid.OPTIMIZERS)
 def test_every_regularization_has_as_many_settings(optimizer):
     counts = {
-        name: len(settings.product({"learning_rate": grid.rates_of(name, optimizer), **others}))
+        name: len(settings.product({"learning_rate": grid.rates_of(name, optimizer, 12), **others}))
         for name, others in grid.REGULARIZATIONS.items()
     }
     assert counts == dict.fromkeys(grid.REGULARIZATIONS, 12)
