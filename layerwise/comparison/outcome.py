@@ -83,3 +83,8 @@ class Outcome:
         """What `best` goes by: greater is better."""
         loss, score = evaluation.scores["validation"]
         return self.sign * score, -loss
+
+
+def in_short(error: Exception) -> str:
+    """An error as a row of `runs` holds it: its type and text, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -17,7 +17,7 @@ from layerwise.comparison.budget import Plan
 from layerwise.comparison.configs import config_of
 from layerwise.comparison.evaluator import evaluator_for
 from layerwise.comparison.grid import Cell, Grid
-from layerwise.comparison.outcome import Evaluation, Outcome
+from layerwise.comparison.outcome import Evaluation, Outcome, in_short
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
 from layerwise.training.resident import Resident
@@ -51,7 +51,7 @@ class Trainer:
         self.schedule: Any = None
         self._evaluator: Any = None
         self._resident: Resident | None = None
-        self._stays = False  # whether the data stays on the device
+        self._stays = False  # whether the data stays on the device, and an epoch is one loop
         self.builds = 0
 
     def run(self, setting: Setting, seed: int, plan: Plan, probed: bool = False) -> Outcome:
@@ -96,7 +96,7 @@ class Trainer:
         except Exception as error:  # a run that fails is a result, and the others go on
             self.model = None
             outcome.status = "failed"
-            outcome.error = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            outcome.error = in_short(error)
         outcome.probes = [probe.frame for probe in probes]
         return outcome
 
@@ -141,7 +141,8 @@ class Trainer:
         self._evaluator = evaluator_for(self.source, self._task, self.model)
         self._resident, self._stays = None, False
         if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
-            self._stays = self.source.nbytes <= RESIDENT_BYTES
+            fits = self.source.nbytes <= RESIDENT_BYTES
+            self._stays = fits and backend.loops_pay(self.model, self.source.first(1)[0])
         self.schedule = self.grid.schedule(self.cell, setting)
 
     def _epochs(self, seed, count):

@@ -9,7 +9,7 @@ from layerwise.backends.jax.derivatives import (
     reseed,
     tap,
 )
-from layerwise.backends.jax.execution import can_execute, execution, nothing, resident
+from layerwise.backends.jax.execution import can_execute, execution, loops_pay, nothing, resident
 from layerwise.backends.jax.fit import (
     build,
     check,
@@ -62,6 +62,7 @@ __all__ = [
     "inference",
     "look_flops",
     "look_program",
+    "loops_pay",
     "nbytes",
     "nothing",
     "program",

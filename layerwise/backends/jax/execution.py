@@ -36,6 +36,21 @@ def can_execute(model, sets_state):
     return internals.keeps_stock_steps(model) and compiles(model) and alone
 
 
+def loops_pay(model, x):
+    """Whether steps of a model, which takes such x, are as fast within a loop as one by one.
+
+    On a CPU, XLA runs convolutions within loops several times slower.
+    """
+    if jax.default_backend() != "cpu":
+        return True
+
+    def forward(x):
+        with keras.StatelessScope():
+            return internals.call(model, x, training=True)
+
+    return "conv_general_dilated" not in str(jax.make_jaxpr(forward)(x))
+
+
 def resident(arrays):
     """Arrays on the device, from which batches are taken by their rows."""
     return keras.tree.map_structure(jnp.asarray, arrays)

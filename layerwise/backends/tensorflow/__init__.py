@@ -9,7 +9,13 @@ from layerwise.backends.tensorflow.derivatives import (
     reseed,
     tap,
 )
-from layerwise.backends.tensorflow.execution import can_execute, execution, nothing, resident
+from layerwise.backends.tensorflow.execution import (
+    can_execute,
+    execution,
+    loops_pay,
+    nothing,
+    resident,
+)
 from layerwise.backends.tensorflow.fit import (
     build,
     check,
@@ -64,6 +70,7 @@ __all__ = [
     "inference",
     "look_flops",
     "look_program",
+    "loops_pay",
     "nbytes",
     "nothing",
     "program",

@@ -9,7 +9,7 @@ from layerwise.backends.torch.derivatives import (
     reseed,
     tap,
 )
-from layerwise.backends.torch.execution import can_execute, execution, nothing, resident
+from layerwise.backends.torch.execution import can_execute, execution, loops_pay, nothing, resident
 from layerwise.backends.torch.fit import (
     build,
     check,
@@ -55,6 +55,7 @@ __all__ = [
     "inference",
     "look_flops",
     "look_program",
+    "loops_pay",
     "nbytes",
     "nothing",
     "program",
