@@ -57,6 +57,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--jobs", type=_positive, default=1, metavar="N", help="processes side by side"
     )
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="dask://HOST:PORT or ray://HOST:PORT: runs go to all workers of this cluster",
+    )
+    parser.add_argument(
         "--only",
         nargs="+",
         metavar="PATTERN",
@@ -92,6 +97,7 @@ def run(
         batch_size=options.batch_size or (64 if few else 128),
         results=folder,
         jobs=options.jobs,
+        cluster=options.cluster,
         budget=options.budget,
         **definition,
     )

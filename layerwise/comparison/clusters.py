@@ -22,6 +22,8 @@ class DaskWorkers(Workers):
         self._client = Client(f"tcp://{address}", set_as_default=False)
         self.lost = (KilledWorker, CancelledError)
         known = self._client.scheduler_info(n_workers=-1)["workers"]
+        if not known:
+            raise ConnectionError("its scheduler has no workers")
         with_gpu = [name for name, worker in known.items() if worker["resources"].get(GPU)]
         resources = {GPU: 1} if with_gpu else None
         # What a cluster has lost it computes again: so the grid is what a task makes.

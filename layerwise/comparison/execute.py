@@ -8,6 +8,7 @@ from layerwise.comparison import settings
 from layerwise.comparison.agenda import Agenda, Run
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.journal import Journal
+from layerwise.comparison.outcome import in_short
 from layerwise.comparison.progress import Progress
 from layerwise.comparison.targets import Entry
 from layerwise.comparison.worker import Worker
@@ -61,10 +62,9 @@ def execute(
                         if losses[run.run_id] < LOSSES:
                             agenda.put_back(run)
                             continue
-                        why = f"its worker was lost {LOSSES} times, killed or crashed: {error}"
-                        row, curve, probes = Worker(
-                            grid, workers.count, workers.environment
-                        ).failed(run, why)
+                        own = Worker(grid, workers.count, workers.environment)
+                        why = f"{LOSSES} workers died of it or at it; the last: {in_short(error)}"
+                        row, curve, probes = own.failed(run, why)
                     journal.add(row, curve, probes)
                     progress.one_more()
                     keep(lazily=True)

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import threading
+import time
 import uuid
 from concurrent.futures import BrokenExecutor, Future
 
@@ -76,9 +78,20 @@ class Processes(Workers):
             executor.shutdown(wait=True, kill_workers=True)
 
     def _start(self):
-        return ProcessPoolExecutor(
-            1, initializer=begin, initargs=(self._comparison, *self._arguments), env=self._env
-        )
+        arguments = os.getpid(), self._comparison, *self._arguments
+        return ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
+
+
+def _begin(parent, *arguments):
+    """Begins in a process that ends with the one it was started by, however that ends."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    begin(*arguments)
 
 
 def local_workers(grid: Grid, jobs: int) -> Workers:
