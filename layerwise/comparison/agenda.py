@@ -76,7 +76,8 @@ class Agenda:
             if self._available(cell):
                 self._at[worker] = cell
                 self._under_way[cell] += 1
-                return self._left[cell].pop(0)
+                run = self._left[cell].pop(0)
+                return dataclasses.replace(run, plan=self._plan(cell, run.setting))
         return None
 
     def add(self, run: Run, entry: Entry) -> bool:
@@ -125,7 +126,7 @@ class Agenda:
 
     def _run(self, cell, setting, seed, phase, purpose=None):
         name = run_id(self.grid, cell, setting, seed, phase, self._environment)
-        return Run(name, cell, setting, seed, phase, purpose, self._plan(cell, setting))
+        return Run(name, cell, setting, seed, phase, purpose)
 
     def _plan(self, cell, setting):
         """The plan of an earlier run: measured seconds differ from time to time, and the first plan of a cell holds."""

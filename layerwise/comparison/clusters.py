@@ -4,9 +4,11 @@ import re
 import uuid
 from concurrent.futures import CancelledError
 
+from joblib.externals import cloudpickle
+
 from layerwise.comparison import frames
 from layerwise.comparison.grid import Grid
-from layerwise.comparison.worker import Worker, carry_out_here
+from layerwise.comparison.worker import Worker, begin, carry_out, end
 from layerwise.comparison.workers import Workers
 
 GPU = "GPU"  # the resource that a worker of a cluster declares where it has one
@@ -16,7 +18,6 @@ class DaskWorkers(Workers):
     """The workers of a Dask cluster; where some have a GPU, these."""
 
     def __init__(self, grid: Grid, address: str):
-        import cloudpickle
         from dask.distributed import Client, KilledWorker
 
         self._client = Client(f"tcp://{address}", set_as_default=False)
@@ -25,26 +26,43 @@ class DaskWorkers(Workers):
         if not known:
             raise ConnectionError("its scheduler has no workers")
         with_gpu = [name for name, worker in known.items() if worker["resources"].get(GPU)]
-        resources = {GPU: 1} if with_gpu else None
-        # What a cluster has lost it computes again: so the grid is what a task makes.
-        stored = cloudpickle.dumps(grid)
         self._executors = [
             # Of a worker that is gone, another takes the number.
             self._client.get_executor(
-                pure=False, workers=[name], allow_other_workers=True, resources=resources
+                pure=False,
+                workers=[name],
+                allow_other_workers=True,
+                resources={GPU: 1} if with_gpu else None,
             )
             for name in with_gpu or known
         ]
         self.count = len(self._executors)
         self.environment = self._executors[0].submit(frames.environment).result()
-        made = self._client.submit(cloudpickle.loads, stored, resources=resources)
-        self._arguments = uuid.uuid4().hex, made, self.count, self.environment
+        self._comparison = uuid.uuid4().hex
+        stored = cloudpickle.dumps(grid)
+        plugin = _plugin(self._comparison, stored, self.count, self.environment)
+        self._client.register_plugin(plugin, name=self._comparison)
 
     def submit(self, number, run):
-        return self._executors[number].submit(carry_out_here, run, *self._arguments)
+        return self._executors[number].submit(carry_out, run, self._comparison)
 
     def __exit__(self, *exception):
+        self._client.unregister_worker_plugin(self._comparison)
         self._client.close()
+
+
+def _plugin(comparison, *arguments):
+    """What Dask sends once to each worker, also to those that come later."""
+    from dask.distributed import WorkerPlugin
+
+    class Comparison(WorkerPlugin):
+        def setup(self, worker):
+            begin(comparison, *arguments)
+
+        def teardown(self, worker):
+            end(comparison)
+
+    return Comparison()
 
 
 class RayWorkers(Workers):
@@ -59,14 +77,13 @@ class RayWorkers(Workers):
         resources = ray.cluster_resources()
         gpus = int(resources.get(GPU, 0))
         self.count = gpus or int(resources["CPU"])
-        actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1)(Worker)
-        self.environment = ray.get(
-            ray.remote(num_gpus=1 if gpus else 0)(frames.environment).remote()
-        )
-        stored = ray.put(grid)
+        each = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        self.environment = ray.get(ray.remote(**each)(frames.environment).remote())
+        actor, stored = ray.remote(**each, max_restarts=-1)(Worker), ray.put(grid)
         self._actors = [
             actor.remote(stored, self.count, self.environment) for _ in range(self.count)
         ]
+        ray.get([one.environment.remote() for one in self._actors])  # or raises what is wrong
 
     def submit(self, number, run):
         return self._actors[number].carry_out.remote(run).future()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from joblib.externals import cloudpickle
 
 from layerwise.comparison import frames, settings
 from layerwise.comparison.agenda import Run
@@ -89,27 +90,35 @@ class Worker:
         return row, curve, frames.probes_of(run.run_id, outcome)
 
 
-# --- a process that is told of one run after another
+# --- a process that is told of a comparison once, and then of one run after another
 
-_kept: dict[str, Worker] = {}
+_told: dict[str, tuple[Any, ...]] = {}  # what each comparison's worker is made of
+_here: dict[str, Worker] = {}
 _one_at_a_time = threading.Lock()
 
 
-def begin(comparison: str, *arguments: Any) -> None:
-    """Makes the worker of a comparison in this process, and lets go of that of the comparison before."""
-    _kept.clear()
-    _kept[comparison] = Worker(*arguments)
-
-
-def carry_out_here(run: Run, comparison: str, *arguments: Any) -> Result:
-    """Carries out a run in this process, which keeps the worker of a comparison from run to run.
+def begin(comparison: str, stored: bytes, jobs: int, environment: Mapping[str, str]) -> None:
+    """Tells this process of a comparison; nothing is imported or made before its first run.
 
     Args:
-        run: The run.
-        comparison: What the comparison is known by.
-        arguments: Those of `Worker`; they can be left out where `begin` was called.
+        comparison: What it is known by.
+        stored: The pickled grid, which holds the data.
+        jobs: How many workers there are.
+        environment: The backend and device that runs are to have.
     """
+    _told[comparison] = stored, jobs, environment
+
+
+def carry_out(run: Run, comparison: str) -> Result:
+    """Carries out a run of a comparison in this process, which keeps its worker from run to run."""
     with _one_at_a_time:
-        if comparison not in _kept:
-            begin(comparison, *arguments)
-        return _kept[comparison].carry_out(run)
+        if comparison not in _here:
+            stored, *arguments = _told[comparison]
+            _here[comparison] = Worker(cloudpickle.loads(stored), *arguments)
+        return _here[comparison].carry_out(run)
+
+
+def end(comparison: str) -> None:
+    """Lets go of all that this process has of a comparison."""
+    _told.pop(comparison, None)
+    _here.pop(comparison, None)

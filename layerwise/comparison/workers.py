@@ -7,12 +7,13 @@ import time
 import uuid
 from concurrent.futures import BrokenExecutor, Future
 
+from joblib.externals import cloudpickle
 from joblib.externals.loky import ProcessPoolExecutor
 
 from layerwise.comparison import frames
 from layerwise.comparison.agenda import Run
 from layerwise.comparison.grid import Grid
-from layerwise.comparison.worker import Worker, begin, carry_out_here
+from layerwise.comparison.worker import Worker, begin, carry_out
 
 
 class Workers(contextlib.AbstractContextManager):
@@ -28,7 +29,7 @@ class Workers(contextlib.AbstractContextManager):
 
     count: int
     environment: dict[str, str]
-    lost: tuple[type[BaseException], ...] = ()
+    lost: tuple[type[Exception], ...] = ()
 
     def submit(self, number: int, run: Run) -> Future:
         """Gives a worker a run; the future brings its `worker.Result`."""
@@ -63,22 +64,23 @@ class Processes(Workers):
         threads = str(max(1, (os.cpu_count() or 1) // count))
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         self._env = {name: os.environ.get(name, threads) for name in names}
-        self._comparison, self._arguments = uuid.uuid4().hex, (grid, count, self.environment)
+        self._comparison = uuid.uuid4().hex
+        self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
         self._executors = [self._start() for _ in range(count)]
 
     def submit(self, number, run):
         try:
-            return self._executors[number].submit(carry_out_here, run, self._comparison)
+            return self._executors[number].submit(carry_out, run, self._comparison)
         except BrokenExecutor:
             self._executors[number] = self._start()
-            return self._executors[number].submit(carry_out_here, run, self._comparison)
+            return self._executors[number].submit(carry_out, run, self._comparison)
 
     def __exit__(self, *exception):
         for executor in self._executors:
             executor.shutdown(wait=True, kill_workers=True)
 
     def _start(self):
-        arguments = os.getpid(), self._comparison, *self._arguments
+        arguments = os.getpid(), *self._arguments
         return ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
 
 

@@ -47,7 +47,8 @@ def test_a_cluster_says_what_a_serial_comparison_says(cluster, serial, tmp_path)
     compiled = found.runs[found.runs["compile_seconds"] > 0].groupby("schedule").size()
     assert (compiled <= 2).all(), "programs are compiled once for each worker and cell"
     sent = (tmp_path / "sent").read_text().split()
-    assert len(set(sent)) == 2 and len(sent) <= 3, "once to each worker; one may make it twice"
+    # Once to each worker; Ray's client server looks at it, too.
+    assert len(set(sent)) == len(sent) == (3 if cluster[1].startswith("ray") else 2)
 
 
 @pytest.mark.slow

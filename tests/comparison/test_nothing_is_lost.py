@@ -92,6 +92,7 @@ def test_kills_at_random_moments(jobs, tmp_path, undisturbed):
     assert not [pid for pid in workers if is_there(pid)], "a worker ends with its comparison"
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_within_a_round_of_tuning_goes_on_as_if_it_had_not_been(
     tmp_path, monkeypatch, undisturbed
 ):
@@ -103,6 +104,7 @@ def test_what_was_interrupted_within_a_round_of_tuning_goes_on_as_if_it_had_not_
     disturbed.assert_same(disturbed.compare(tmp_path), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_named_and_its_run_repeated(interrupted, undisturbed):
     # As if it had been killed before the frames were written.
     for name in ("runs.csv", "curves.parquet"):
@@ -144,6 +146,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_finished_run(small_disk, undisturbed):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(960 * 1024))
