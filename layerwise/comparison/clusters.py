@@ -4,7 +4,7 @@ import re
 import uuid
 from concurrent.futures import CancelledError
 
-from joblib.externals import cloudpickle
+import cloudpickle
 
 from layerwise.comparison import frames
 from layerwise.comparison.grid import Grid

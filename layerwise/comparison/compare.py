@@ -84,8 +84,9 @@ def compare(
 
     An epoch has whole batches only; which examples are left over changes with the order. Evaluations, one before
     training and one after each epoch, and first-call compilation are not training time. Data that fits stays on the device:
-    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches. Losses are without
-    regularizers. A greedy stage is evaluated through its own head.
+    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches, or the model has
+    convolutions and runs on a CPU by JAX, where such a call is slower. Losses are without regularizers. A greedy stage is
+    evaluated through its own head.
 
     Args:
         models: A callable `() -> uncompiled keras.Model`, or `{"name": callable}`.

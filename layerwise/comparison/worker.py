@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import cloudpickle
 import pandas as pd
-from joblib.externals import cloudpickle
 
 from layerwise.comparison import frames, settings
 from layerwise.comparison.agenda import Run

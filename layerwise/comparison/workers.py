@@ -7,7 +7,7 @@ import time
 import uuid
 from concurrent.futures import BrokenExecutor, Future
 
-from joblib.externals import cloudpickle
+import cloudpickle
 from joblib.externals.loky import ProcessPoolExecutor
 
 from layerwise.comparison import frames
