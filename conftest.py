@@ -7,4 +7,4 @@ collect_ignore = [
     if name != keras.backend.backend()
 ]
 # Programs that tests start as processes of their own.
-collect_ignore += ["tests/devices.py", "tests/joined.py"]
+collect_ignore += ["tests/clusters.py", "tests/devices.py", "tests/joined.py"]

@@ -27,10 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         options.carry_out(options)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted: what was over is kept; the same command goes on from there")
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        sys.exit("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+    except KeyboardInterrupt as error:
+        kept = getattr(error, "__notes__", ["What was over is kept: the same command goes on."])
+        sys.exit("\n".join(["\ninterrupted", *kept]))
 
 
 def experiment(name: str) -> Experiment:

@@ -141,6 +141,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of `run` beside --scale and --results."""
     add_data_arguments(parser)
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="dask://HOST:PORT or ray://HOST:PORT: runs go to all workers of this cluster",
+    )
+    parser.add_argument(
         "--only",
         nargs="+",
         metavar="PATTERN",
@@ -182,6 +187,7 @@ def run(
         batch_size=options.batch_size or (64 if few else 128),
         results=folder,
         jobs=options.jobs,
+        cluster=options.cluster,
         budget=options.budget,
         **definition,
     )

@@ -1,7 +1,8 @@
 """The comparison of schedules: grid -> runs -> frames -> statistics -> figures.
 
-A `Grid` says what is compared, a `Trainer` carries out the runs of one cell of it, a `Record` keeps
-them as frames, `statistics` and `figures` are functions of the frames.
+A `Grid` says what is compared, an `Agenda` which of its runs are next. `Workers`, here or elsewhere, are given one run
+after another; each has a `Trainer`, which carries out the runs of one cell. A `Record` keeps what they hand back as frames,
+`statistics` and `figures` are functions of the frames.
 """
 
 from layerwise.comparison.compare import compare

@@ -1,5 +1,6 @@
 """compare: the comparison of schedules as a function, and the checks of its arguments."""
 
+import contextlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,15 @@ from typing import Any
 import keras
 
 from layerwise.comparison import frames, tuning
+from layerwise.comparison.clusters import check_cluster, cluster_workers
 from layerwise.comparison.data import Data
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.journal import Journal
+from layerwise.comparison.lock import alone_in
 from layerwise.comparison.record import Record, in_words
 from layerwise.comparison.result import Comparison
 from layerwise.comparison.streams import Streams
+from layerwise.comparison.workers import local_workers
 from layerwise.diagnostics import Probe
 from layerwise.schedules import BlockCoordinate, GreedyLayerwise, Simultaneous
 from layerwise.schedules.base import Schedule
@@ -58,6 +62,7 @@ def compare(
     experiment: str = "comparison",
     results: str | Path | None = None,
     jobs: int = 1,
+    cluster: str | None = None,
     verbose: int = 1,
 ) -> Comparison:
     """Trains models under several schedules, so that the difference between them can be believed.
@@ -79,8 +84,9 @@ def compare(
 
     An epoch has whole batches only; which examples are left over changes with the order. Evaluations, one before
     training and one after each epoch, and first-call compilation are not training time. Data that fits stays on the device:
-    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches. Losses are without
-    regularizers. A greedy stage is evaluated through its own head.
+    an epoch is one call, which gathers its batches, unless one of `callbacks` hears of single batches, or the model has
+    convolutions and runs on a CPU by JAX, where such a call is slower. Losses are without regularizers. A greedy stage is
+    evaluated through its own head.
 
     Args:
         models: A callable `() -> uncompiled keras.Model`, or `{"name": callable}`.
@@ -116,6 +122,9 @@ def compare(
             only the others are carried out. `None` keeps all in memory.
         jobs: Processes side by side. Seconds are only comparable between runs with the same number
             of them.
+        cluster: "dask://HOST:PORT" of a Dask scheduler, or "ray://HOST:PORT" of a Ray client server: runs go to all
+            its workers, one at a time to each; to one for each GPU where there are GPUs. layerwise, the modules that models
+            come from and the same KERAS_BACKEND have to be there; the data is sent once to each worker.
         verbose: 1 shows progress, 0 nothing.
 
     Returns:
@@ -124,6 +133,9 @@ def compare(
     Raises:
         ValueError: For an argument that makes no comparison, or a folder that holds another one.
         TypeError: For models, data, schedules, optimizers, a loss or a metric that are not what they should be.
+        RuntimeError: Another comparison is writing to the folder.
+        ConnectionError: No cluster answers at the address.
+        ImportError: The library of the cluster is missing.
 
     Example:
     >>> import keras, layerwise, numpy as np
@@ -173,16 +185,29 @@ def compare(
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an int of at least 1, got {jobs!r}.")
+    check_cluster(cluster, jobs)
     for source in (dataset.source for dataset in grid.datasets.values()):
-        if jobs > 1 and isinstance(source, Streams):
+        if (jobs > 1 or cluster) and isinstance(source, Streams):
             source.check_workers()
     grid.check()
-    if results is not None:
-        folder = Path(results)
-        comparison = Record(grid, Journal(folder / "unfinished"), folder).complete(jobs, verbose)
-    else:
-        with tempfile.TemporaryDirectory() as unfinished:
-            comparison = Record(grid, Journal(unfinished)).complete(jobs, verbose)
+    with contextlib.ExitStack() as stack:
+        if results is not None:
+            folder = Path(results)
+            stack.enter_context(alone_in(folder))
+            journal = Journal(folder / "unfinished")
+        else:
+            folder, journal = None, Journal(stack.enter_context(tempfile.TemporaryDirectory()))
+        workers = cluster_workers(grid, cluster) if cluster else local_workers(grid, jobs)
+        record = Record(grid, journal, stack.enter_context(workers), folder)
+        try:
+            comparison = record.complete(verbose)
+        except BaseException as error:  # also Ctrl-C
+            error.add_note(
+                "Without results=FOLDER nothing is kept."
+                if folder is None
+                else f"Every run that was over is kept in {folder}: the same call goes on from there."
+            )
+            raise
     _warn(comparison.runs)
     return comparison
 

@@ -241,8 +241,11 @@ def write(folder: str | Path, **frames: pd.DataFrame) -> None:
 def write_atomically(path: Path, write: Callable[..., object], **options: Any) -> None:
     """Calls `write(temporary path)` and puts the file in place in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary, **options)
-    os.replace(temporary, path)
+    try:
+        write(temporary, **options)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # half a file, where the disk is full
 
 
 def _scores(evaluation, prefix):

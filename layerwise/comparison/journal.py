@@ -1,6 +1,7 @@
-"""Journal: every run is on disk as soon as it is over, whoever ran it and whatever happens next."""
+"""Journal: every run is on disk as soon as it is over, whatever happens next."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from layerwise.comparison import frames
 class Journal:
     """A folder with one file per run, until the frames hold them all.
 
-    Several processes write to it at once, each whole files only, so that an interrupted or killed
-    comparison keeps every run that was over.
+    Files are written whole, so that an interrupted or killed comparison keeps every run that was over. One that was
+    damaged since is named in a warning and set aside, and its run is carried out again.
 
     Args:
         folder: Where the files go; made when first needed.
@@ -38,12 +39,8 @@ class Journal:
 
         frames.write_atomically(self.folder / f"{row['run_id']}.json", write)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker only writes; what this process reads meanwhile must not be pickled while it grows.
-        return {"folder": self.folder, "_read": {}, "_probes": {}}
-
     def __len__(self) -> int:
-        return len(self._files())
+        return len(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of all runs, as dicts."""
@@ -67,7 +64,7 @@ class Journal:
 
     def clear(self) -> None:
         """Removes all files."""
-        for path in self._files():
+        for path in [*self._files(), *self.folder.glob(".*.json.*")]:  # and what was half written
             path.unlink()
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -77,12 +74,25 @@ class Journal:
 
     def _update(self):
         for path in self._files():
-            if path.stem not in self._read:
+            if path.stem in self._read:
+                continue
+            try:
                 entry = json.loads(path.read_text())
-                curve = frames.curve_frame(pd.DataFrame(entry["curve"]))
-                self._read[path.stem] = entry["row"], curve
-                if "probes" in entry:
-                    self._probes[path.stem] = frames.probe_frame(pd.DataFrame(entry["probes"]))
+                row, curve = entry["row"], frames.curve_frame(pd.DataFrame(entry["curve"]))
+                probes = frames.probe_frame(pd.DataFrame(entry.get("probes", {})))
+                if row["run_id"] != path.stem:
+                    raise ValueError(f"it holds the run {row['run_id']}")
+            except (ValueError, KeyError, TypeError) as error:
+                aside = path.replace(path.with_suffix(".damaged"))
+                warnings.warn(
+                    f"{path} is damaged ({type(error).__name__}: {error}). It was set aside as {aside.name}, and its run "
+                    "is carried out again.",
+                    stacklevel=2,
+                )
+                continue
+            self._read[path.stem] = row, curve
+            if len(probes):
+                self._probes[path.stem] = probes
 
 
 def _number(value):

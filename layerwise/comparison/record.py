@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ from typing import Any
 import pandas as pd
 
 from layerwise.comparison import frames, settings
-from layerwise.comparison.execute import execute, settled
+from layerwise.comparison.execute import execute
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.result import Comparison
+from layerwise.comparison.targets import settled
+from layerwise.comparison.workers import Workers
 
 SECONDS_BETWEEN_WRITES = 10
 
@@ -28,14 +31,15 @@ class Record:
     Args:
         grid: The comparison.
         journal: Where each run goes as soon as it is over.
+        workers: Who carries out what is missing.
         folder: Where the frames are kept; `None` keeps them in memory.
 
     Raises:
         ValueError: If the folder or the journal holds runs of another comparison.
     """
 
-    def __init__(self, grid: Grid, journal: Journal, folder: Path | None = None):
-        self.grid, self.journal, self.folder = grid, journal, folder
+    def __init__(self, grid: Grid, journal: Journal, workers: Workers, folder: Path | None = None):
+        self.grid, self.journal, self.workers, self.folder = grid, journal, workers, folder
         if folder is None:
             self.done, self.done_curves = frames.run_frame([]), frames.curve_frame([])
             self.done_probes = frames.probe_frame([])
@@ -47,10 +51,10 @@ class Record:
         if not self.done.empty or len(journal):
             self._check()
 
-    def complete(self, jobs: int, verbose: int) -> Comparison:
+    def complete(self, verbose: int) -> Comparison:
         """Carries out the runs that are missing, and returns the comparison."""
         if self.folder is not None:
-            _note_settings(self.folder, self.grid, jobs)
+            _note_settings(self.folder, self.grid, self.workers.count)
         journaled = {row["run_id"] for row in self.journal.rows()}
         curves = dict(list(self.done_curves.groupby("run_id")))
         done = [
@@ -58,7 +62,7 @@ class Record:
             for row in self.done.to_dict("records")
             if row["run_id"] not in journaled
         ]
-        execute(self.grid, self.journal, done, jobs, verbose, self.keep)
+        execute(self.grid, self.journal, done, self.workers, verbose, self.keep)
         runs, curves = self._frames()
         comparison = Comparison.of(runs, curves, self._probes(runs))
         if self.folder is not None:
@@ -121,7 +125,7 @@ class Record:
 
     def _check(self):
         """Raises where the folder holds runs that are not of this comparison."""
-        environment, rows = frames.environment(), self._rows()
+        environment, rows = self.workers.environment, self._rows()
         others = [row for row in rows if not holds(self.grid, row, environment)]
         if others:
             raise ValueError(
@@ -144,8 +148,8 @@ def _note_settings(folder, grid, jobs):
     path = folder / "settings.json"
     sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
     command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
-    made = {"command": command, "jobs": jobs, "cores": os.cpu_count()}
-    sessions.append({**frames.provenance(), **made})
+    own = {"command": command, "host": socket.gethostname(), "process": os.getpid()}
+    sessions.append({**frames.provenance(), **own, "jobs": jobs, "cores": os.cpu_count()})
     settings = {
         "experiment": grid.experiment,
         "datasets": {name: repr(data) for name, data in grid.datasets.items()},

@@ -79,32 +79,25 @@ def target_of(runs: pd.DataFrame) -> float | None:
     return best - frames.sign_of(finished.iloc[0]) * float(margin)
 
 
-def pending(
+def next_trials(
     grid: Grid, cell: Cell, runs: pd.DataFrame, target: float | None
 ) -> list[tuple[Setting, int]]:
-    """The tuning runs that a cell still needs: first the grid, then a step beyond its edge where the best lies there.
+    """The tuning runs that a cell needs next: first the grid, then a step beyond its edge where the best lies there.
 
     Args:
         grid: The grid.
         cell: One of its cells.
-        runs: Its rows of `runs`, with their target.
+        runs: Its tuning runs, all that were needed so far, with their target.
         target: The target; `None` where there is none (yet): the grid then grows for the score alone.
     """
-    tune = runs[runs["phase"] == "tune"]
-    done = {(settings.key_of(settings.setting_of(row)), row["seed"]) for _, row in tune.iterrows()}
-
-    def missing(trials):
-        return [(s, seed) for s, seed in trials if (settings.key_of(s), seed) not in done]
-
-    first = missing(grid.trials(cell))
-    if first or not (tune["status"] == "finished").any():
-        return first
+    if runs.empty:
+        return grid.trials(cell)
+    if not (runs["status"] == "finished").any():
+        return []
     chosen = [tuned(runs, purpose) for purpose in (PURPOSES if target is not None else ("score",))]
-    tried = {settings.key_of(settings.setting_of(row)): row for _, row in tune.iterrows()}
-    tried_settings = [settings.setting_of(row) for row in tried.values()]
-    more = settings.extensions(grid.values(cell), tried_settings, chosen)
-    seeds = seeds_of("tune", grid.tuning_seeds)
-    return missing(itertools.product([*tried_settings, *more], seeds))
+    tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
+    more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
+    return list(itertools.product(more, seeds_of("tune", grid.tuning_seeds)))
 
 
 def chosen(runs: pd.DataFrame, target: float | None) -> dict[str, Setting]:
@@ -151,5 +144,9 @@ def is_fastest_measured(runs: pd.DataFrame) -> bool:
 
 def _has(runs, setting):
     key = settings.key_of(setting)
-    keys = (settings.key_of(settings.setting_of(row)) for _, row in runs.iterrows())
+    keys = (settings.key_of(settings.setting_of(row)) for row in _rows(runs))
     return np.array([own == key for own in keys], bool)
+
+
+def _rows(runs):
+    return (row for _, row in runs.iterrows())

@@ -244,6 +244,7 @@ def test_regularizers_and_a_given_target():
         ({"data": (np.zeros(3), np.zeros(3))}, TypeError, "layerwise.Data"),
         ({"regularizers": ("l2", "l2")}, ValueError, "different names"),
         ({"jobs": 0}, ValueError, "jobs must be"),
+        ({"cluster": "localhost"}, ValueError, "must be 'dask://HOST:PORT'"),
         ({"budget": "time"}, ValueError, "one of flops, epochs, seconds, got 'time'"),
         ({"search": {"every": (1,)}}, ValueError, "'schedule.every'; got 'every'"),
         ({"search": {"schedule.every": 3}}, ValueError, "must be a tuple of values"),

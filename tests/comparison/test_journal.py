@@ -1,5 +1,3 @@
-import pickle
-
 import pandas as pd
 import pytest
 
@@ -31,14 +29,27 @@ def test_a_half_written_file_is_no_run(tmp_path):
     journal = filled(tmp_path)
     (tmp_path / ".run9.json.123").write_text('{"row": {"run_id"')
     assert len(journal) == len(journal.rows()) == 3
+    journal.clear()
+    assert not tmp_path.exists()
 
 
-def test_workers_are_not_sent_what_was_read(tmp_path):
+@pytest.mark.parametrize("damage", ["", '{"row": {"run_id', '{"row": {"run_id": "run1"}}', "[]"])
+def test_a_damaged_file_is_named_and_set_aside_and_the_others_are_read(tmp_path, damage):
     journal = filled(tmp_path)
-    before = len(pickle.dumps(journal))
-    journal.rows()
-    assert len(pickle.dumps(journal)) == before
-    assert pickle.loads(pickle.dumps(journal)).rows() == journal.rows()
+    (tmp_path / "run1.json").write_text(damage)
+    with pytest.warns(UserWarning, match=r"run1\.json is damaged .* set aside as run1\.damaged"):
+        assert [row["seed"] for row in journal.rows()] == [0, 2]
+    assert (tmp_path / "run1.damaged").read_text() == damage
+    assert len(Journal(tmp_path)) == 2
+    filled(tmp_path)
+    assert len(Journal(tmp_path)) == 3
+
+
+def test_a_file_that_holds_another_run_is_damaged(tmp_path):
+    journal = filled(tmp_path)
+    (tmp_path / "run1.json").write_text((tmp_path / "run2.json").read_text())
+    with pytest.warns(UserWarning, match="it holds the run run2"):
+        assert len(journal) == 2
 
 
 @pytest.mark.parametrize("other", [False, True])

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from layerwise.comparison import frames, settings
-from layerwise.comparison.tuning import at_the_edge, chosen, of_purpose, pending, target_of, tuned
+from layerwise.comparison.tuning import (
+    at_the_edge,
+    chosen,
+    next_trials,
+    of_purpose,
+    target_of,
+    tuned,
+)
 from tests.comparison import problems
 
 
@@ -100,7 +107,7 @@ def test_edge_of_what_was_tried():
 def play(grid, cell, score_of, cost_of=lambda rate: None, target=None):
     """Carry out the tuning of a cell with made-up outcomes; return the rates in the order tried."""
     rows, order = [], []
-    while trials := pending(grid, cell, frames.run_frame(rows), target):
+    while trials := next_trials(grid, cell, frames.run_frame(rows), target):
         for setting, seed in trials:
             rate = setting["learning_rate"]
             values = {"best_validation_score": score_of(rate), "best_validation_loss": 1.0}

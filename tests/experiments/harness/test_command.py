@@ -37,3 +37,14 @@ def test_nothing_to_plot_is_said(tmp_path):
         command.main(["plot", "--results", str(tmp_path)])
     for name in command.NAMES:
         assert f"python -m experiments run {name}" in stopped.value.code
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch):
+    def interrupted(options):
+        error = KeyboardInterrupt()
+        error.add_note("Every run that was over is kept in there: the same call goes on.")
+        raise error
+
+    monkeypatch.setattr(command, "show_experiments", interrupted)
+    with pytest.raises(SystemExit, match="interrupted\\nEvery run .* kept in there"):
+        command.main(["list"])

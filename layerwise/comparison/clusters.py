@@ -1,0 +1,129 @@
+"""Clusters: workers on other machines, by Dask or Ray."""
+
+import re
+import uuid
+from concurrent.futures import CancelledError
+
+import cloudpickle
+
+from layerwise.comparison import frames
+from layerwise.comparison.grid import Grid
+from layerwise.comparison.worker import Worker, begin, carry_out, end
+from layerwise.comparison.workers import Workers
+
+GPU = "GPU"  # the resource that a worker of a cluster declares where it has one
+
+
+class DaskWorkers(Workers):
+    """The workers of a Dask cluster; where some have a GPU, these."""
+
+    def __init__(self, grid: Grid, address: str):
+        from dask.distributed import Client, KilledWorker
+
+        self._client = Client(f"tcp://{address}", set_as_default=False)
+        self.lost = (KilledWorker, CancelledError)
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        if not known:
+            raise ConnectionError("its scheduler has no workers")
+        with_gpu = [name for name, worker in known.items() if worker["resources"].get(GPU)]
+        self._executors = [
+            # Of a worker that is gone, another takes the number.
+            self._client.get_executor(
+                pure=False,
+                workers=[name],
+                allow_other_workers=True,
+                resources={GPU: 1} if with_gpu else None,
+            )
+            for name in with_gpu or known
+        ]
+        self.count = len(self._executors)
+        self.environment = self._executors[0].submit(frames.environment).result()
+        self._comparison = uuid.uuid4().hex
+        stored = cloudpickle.dumps(grid)
+        plugin = _plugin(self._comparison, stored, self.count, self.environment)
+        self._client.register_plugin(plugin, name=self._comparison)
+
+    def submit(self, number, run):
+        return self._executors[number].submit(carry_out, run, self._comparison)
+
+    def __exit__(self, *exception):
+        self._client.unregister_worker_plugin(self._comparison)
+        self._client.close()
+
+
+def _plugin(comparison, *arguments):
+    """What Dask sends once to each worker, also to those that come later."""
+    from dask.distributed import WorkerPlugin
+
+    class Comparison(WorkerPlugin):
+        def setup(self, worker):
+            begin(comparison, *arguments)
+
+        def teardown(self, worker):
+            end(comparison)
+
+    return Comparison()
+
+
+class RayWorkers(Workers):
+    """Actors of a Ray cluster: one for each GPU, or for each core where there is none."""
+
+    def __init__(self, grid: Grid, address: str):
+        import ray
+
+        self._ray = ray
+        ray.init(f"ray://{address}")
+        self.lost = (ray.exceptions.RayActorError,)
+        resources = ray.cluster_resources()
+        gpus = int(resources.get(GPU, 0))
+        self.count = gpus or int(resources["CPU"])
+        each = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        self.environment = ray.get(ray.remote(**each)(frames.environment).remote())
+        actor, stored = ray.remote(**each, max_restarts=-1)(Worker), ray.put(grid)
+        self._actors = [
+            actor.remote(stored, self.count, self.environment) for _ in range(self.count)
+        ]
+        ray.get([one.environment.remote() for one in self._actors])  # or raises what is wrong
+
+    def submit(self, number, run):
+        return self._actors[number].carry_out.remote(run).future()
+
+    def __exit__(self, *exception):
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._ray.shutdown()
+
+
+def cluster_workers(grid: Grid, cluster: str) -> Workers:
+    """The workers of the cluster at an address, "dask://HOST:PORT" or "ray://HOST:PORT".
+
+    Raises:
+        ImportError: The cluster's library is missing.
+        ConnectionError: No such cluster answers there.
+    """
+    name, _, address = cluster.partition("://")
+    try:
+        return {"dask": DaskWorkers, "ray": RayWorkers}[name](grid, address)
+    except ImportError as error:
+        raise ImportError(
+            f"cluster={cluster!r} needs {error.name}: pip install 'layerwise[{name}]', here and on all workers."
+        ) from error
+    except OSError as error:
+        raise ConnectionError(
+            f"cluster={cluster!r}: no {name} cluster answers there ({error}). Start it, or correct the address."
+        ) from error
+
+
+def check_cluster(cluster: str | None, jobs: int) -> None:
+    """Raises ValueError for what is no address of a cluster, or beside `jobs`."""
+    if cluster is None:
+        return
+    if not isinstance(cluster, str) or not re.fullmatch(r"(dask|ray)://[^/:]+:\d+", cluster):
+        raise ValueError(
+            f"cluster must be 'dask://HOST:PORT' or 'ray://HOST:PORT', or None, got {cluster!r}."
+        )
+    if jobs != 1:
+        raise ValueError(
+            f"a cluster has as many workers as it has, and jobs are processes of this machine: give cluster={cluster!r} or "
+            f"jobs={jobs}, not both."
+        )

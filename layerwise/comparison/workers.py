@@ -1,0 +1,101 @@
+"""Workers: where the runs of a comparison are carried out: in this process or in others beside it."""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from concurrent.futures import BrokenExecutor, Future
+
+import cloudpickle
+from joblib.externals.loky import ProcessPoolExecutor
+
+from layerwise.comparison import frames
+from layerwise.comparison.agenda import Run
+from layerwise.comparison.grid import Grid
+from layerwise.comparison.worker import Worker, begin, carry_out
+
+
+class Workers(contextlib.AbstractContextManager):
+    """Several workers of one grid, known by their numbers: each is given one run at a time and hands its result back.
+
+    Leaving the context lets all of them go, also those that are at a run.
+
+    Attributes:
+        count: How many there are.
+        environment: Their backend and device.
+        lost: What the future of a run raises when its worker is gone; another is then there under its number.
+    """
+
+    count: int
+    environment: dict[str, str]
+    lost: tuple[type[Exception], ...] = ()
+
+    def submit(self, number: int, run: Run) -> Future:
+        """Gives a worker a run; the future brings its `worker.Result`."""
+        raise NotImplementedError
+
+    def __exit__(self, *exception: object) -> None:
+        """Lets all workers go."""
+
+
+class Here(Workers):
+    """This process."""
+
+    count = 1
+
+    def __init__(self, grid: Grid):
+        self.environment = frames.environment()
+        self._worker = Worker(grid, 1, self.environment)
+
+    def submit(self, number, run):
+        future: Future = Future()
+        future.set_result(self._worker.carry_out(run))
+        return future
+
+
+class Processes(Workers):
+    """Processes beside this one, each an executor of its own, so that one that is killed takes no other with it."""
+
+    lost = (BrokenExecutor,)
+
+    def __init__(self, grid: Grid, count: int):
+        self.count, self.environment = count, frames.environment()
+        threads = str(max(1, (os.cpu_count() or 1) // count))
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        self._env = {name: os.environ.get(name, threads) for name in names}
+        self._comparison = uuid.uuid4().hex
+        self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
+        self._executors = [self._start() for _ in range(count)]
+
+    def submit(self, number, run):
+        try:
+            return self._executors[number].submit(carry_out, run, self._comparison)
+        except BrokenExecutor:
+            self._executors[number] = self._start()
+            return self._executors[number].submit(carry_out, run, self._comparison)
+
+    def __exit__(self, *exception):
+        for executor in self._executors:
+            executor.shutdown(wait=True, kill_workers=True)
+
+    def _start(self):
+        arguments = os.getpid(), *self._arguments
+        return ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
+
+
+def _begin(parent, *arguments):
+    """Begins in a process that ends with the one it was started by, however that ends."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    begin(*arguments)
+
+
+def local_workers(grid: Grid, jobs: int) -> Workers:
+    """This process alone, or so many beside it."""
+    return Here(grid) if jobs == 1 else Processes(grid, jobs)

@@ -1,0 +1,78 @@
+"""Real clusters on this machine: a comparison there says what a serial one says."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from layerwise.comparison import Comparison
+from layerwise.comparison.clusters import check_cluster
+from tests.comparison import disturbed
+
+NOT_REPEATED = [*disturbed.NOT_REPEATED, "jobs"]
+
+
+@pytest.fixture(scope="module", params=["dask", "ray"])
+def cluster(request):
+    """Return a cluster's process and its address."""
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.clusters", request.param],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    address = process.stdout.readline().strip()
+    assert address.startswith(f"{request.param}://")
+    yield process, address
+    process.stdin.close()
+    assert process.wait(120) == 0
+
+
+@pytest.fixture(scope="module")
+def serial():
+    return disturbed.compare()
+
+
+@pytest.mark.slow
+def test_a_cluster_says_what_a_serial_comparison_says(cluster, serial, tmp_path):
+    assert disturbed.start(tmp_path, cluster=cluster[1]).wait() == 0
+    found = Comparison.load(tmp_path)
+    disturbed.assert_same(found, serial, NOT_REPEATED)
+    assert set(found.runs["jobs"]) == {2}
+    compiled = found.runs[found.runs["compile_seconds"] > 0].groupby("schedule").size()
+    assert (compiled <= 2).all(), "programs are compiled once for each worker and cell"
+    sent = (tmp_path / "sent").read_text().split()
+    # Once to each worker; Ray's client server looks at it, too.
+    assert len(set(sent)) == len(sent) == (3 if cluster[1].startswith("ray") else 2)
+
+
+@pytest.mark.slow
+def test_what_a_lost_worker_was_at_goes_to_another(cluster, serial, tmp_path):
+    process = disturbed.start(tmp_path, cluster=cluster[1])
+    disturbed.wait_for_runs(tmp_path, 3, process)
+    before = set(disturbed.kept(tmp_path))
+    worker = int((tmp_path / "sent").read_text().split()[-1])
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait() == 0
+    found = Comparison.load(tmp_path)
+    disturbed.assert_same(found, serial, NOT_REPEATED)
+    assert before <= set(found.runs["run_id"])
+
+
+@pytest.mark.parametrize(
+    "cluster, jobs, message",
+    [
+        ("localhost:8786", 1, "must be 'dask://HOST:PORT' or 'ray://HOST:PORT'"),
+        ("dask://localhost", 1, "got 'dask://localhost'"),
+        (8786, 1, "got 8786"),
+        ("ray://localhost:10001", 2, "not both"),
+    ],
+)
+def test_what_is_no_cluster_is_refused_before_anything_is_trained(cluster, jobs, message):
+    with pytest.raises(ValueError, match=message):
+        check_cluster(cluster, jobs)
