@@ -81,9 +81,10 @@ def page(
     budgets = " and ".join(f"equal {budget}" for budget in runs["budget"].dropna().unique())
     lines = [
         f"# {question}",
-        f"**Findings** ({', '.join(runs['dataset'].unique())}; {runs.groupby(TASK).ngroups} tasks: network by optimizer)",
+        "**In short**",
         "\n".join(f"- {sentence}" for sentence in findings(comparison, rows)),
         "**How it was measured**",
+        f"On {' and '.join(runs['dataset'].unique())}, {runs.groupby(TASK).ngroups} tasks (a network with an optimizer). "
         f"Every schedule was tuned by itself, on {budgets}; {seeds.min()} paired seeds; {len(runs)} runs on "
         f"{backends}, {(runs['status'] == 'diverged').sum()} of them diverged. Beyond chance: a sign test (cost) or a "
         f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. In tables of "

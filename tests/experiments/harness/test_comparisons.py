@@ -54,7 +54,7 @@ def test_an_answer_says_what_is_asked_found_and_not_shown(folder, capsys):
     mine.table(argparse.Namespace(name="convergence", results=folder.parents[1]))
     said = capsys.readouterr().out
     n_runs = len(Comparison.load(folder).runs)
-    assert said.startswith(f"### {folder}\n\n# How many?\n\n**Findings** (digits; 1 tasks")
+    assert said.startswith(f"### {folder}\n\n# How many?\n\n**In short**\n\n")
     assert f"\n\n- {n_runs} runs.\n- 2 verdicts.\n\n" in said
     assert "What this cannot show: how few." in said
 
