@@ -187,6 +187,7 @@ def put_back(model, state):
     for variable, value in zip([*model.variables, *model.optimizer.variables], state, strict=True):
         variable.assign(value)
     model.reset_metrics()
+    model._initial_epoch = None  # where a BackupAndRestore has let an earlier fit go on
 
 
 @functools.cache
