@@ -73,7 +73,9 @@ def train(name, folder=None, schedule_first=True, kill=False):
 def model_for(name, resumes):
     """Return the model of a scenario: one for those that are trained whole in a process, one for those that go on."""
     if name == "drop":
-        return compiled(net(), optimizer())  # fit builds its optimizer, with slots that have no memory
+        return compiled(
+            net(), optimizer()
+        )  # fit builds its optimizer, with slots that have no memory
     return pooled(seedless_net if name == "dropout without a seed" else net, optimizer, resumes)
 
 
