@@ -12,7 +12,8 @@ A newcomer adds one line to `SCHEDULES`. These modules then test it, each one pr
 - `test_config.py`: the schedule is its config;
 - `test_errors.py`: what it cannot honour raises before the first step.
 
-`whole(case)` trains a schedule once in a process, and all of these look at that one run.
+`whole(case)` trains a schedule once in a process, and all of these look at that one run. The schedules train one compiled
+model one after another, each from its start, so that they share programs; those that are `alone` have models of their own.
 """
 
 import dataclasses
@@ -36,6 +37,7 @@ from tests.helpers import (
     attributes,
     compiled,
     normalized_mlp,
+    pooled,
     state_of,
     values,
     vectors,
@@ -70,6 +72,7 @@ class Case:
         equals_stock: it claims to be `fit` without a schedule, bit for bit.
         has_stages: it trains one block after another under heads, so that the logs say which `stage` it is.
         takes_any_model: it installs nothing, so it takes whatever `fit` takes, also a model with its own train_step.
+        alone: no other schedule trains its models, and whatever one can do with a model is tried on them afterwards.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Case:
     equals_stock: bool = False
     has_stages: bool = False
     takes_any_model: bool = False
+    alone: bool = False
 
     def __str__(self):
         return self.name
@@ -89,7 +93,7 @@ SCHEDULES = (
     Case("cyclic", lambda: BlockCoordinate(every=2)),
     Case("shuffled, reset", lambda: BlockCoordinate(order="shuffled", every=3, state="reset")),
     Case("random, epochs", lambda: BlockCoordinate(order="random", every="epoch", seed=3)),
-    Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_2"])),
+    Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_2"]), alone=True),
     Case("sweeps", lambda: BlockCoordinate(order="reverse", sweep_each_batch=True)),
     Case("shared programs", lambda: BlockCoordinate(max_programs=2)),
     Case("greedy", GreedyLayerwise, has_stages=True),
@@ -98,6 +102,7 @@ SCHEDULES = (
         lambda: GreedyLayerwise(head="mlp", epochs_per_block=1, finetune_epochs=1),
         epochs=4,
         has_stages=True,
+        alone=True,
     ),
     Case("gauss-southwell", lambda: BlockCoordinate(order="gauss_southwell", every=2)),
     Case(
@@ -124,16 +129,29 @@ def named(name):
     return found
 
 
-def new_model():
-    """Return the model of all promises: three blocks with batch normalization and dropout, whose tracing is counted.
+def net():
+    """Return the net of all promises: three blocks with batch normalization and dropout, whose tracing is counted."""
+    return normalized_mlp(depth=DEPTH - 1, dropout=0.3, first=Counts(name="counts"))
 
-    Its optimizer moves a block on a zero gradient (weight decay), looks at all gradients at once (the norm that clips) and
-    at the count of steps (a cosine).
+
+def adamw():
+    """Return an optimizer that moves a block on a zero gradient (weight decay), and looks at all gradients at once (the
+    norm that clips) and at the count of steps (a cosine).
     """
     rate = keras.optimizers.schedules.CosineDecay(0.02, 100)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05, global_clipnorm=0.5)
-    model = normalized_mlp(depth=DEPTH - 1, dropout=0.3, first=Counts(name="counts"))
-    return compiled(model, optimizer, metrics=["accuracy"])
+    return keras.optimizers.AdamW(rate, weight_decay=0.05, global_clipnorm=0.5)
+
+
+def new_model():
+    """Return a new model of all promises."""
+    return compiled(net(), adamw(), metrics=["accuracy"])
+
+
+def model_for(case, twin=False):
+    """Return the model that a schedule trains, as it was made; `twin`: another one, in which nothing of that is left."""
+    if case.alone:
+        return new_model()
+    return pooled(net, adamw, twin, metrics=("accuracy",))
 
 
 def fitted(model, *callbacks, epochs, **arguments):
@@ -164,6 +182,29 @@ class Watch(keras.callbacks.Callback):
 
 
 @dataclasses.dataclass
+class Next:
+    """What becomes of a model when it is used further: copies of arrays."""
+
+    start: list  # its state before
+    evaluated: list
+    trained: list  # what train_on_batch returned
+    weights: list
+    slots: list
+
+
+def next_steps(model):
+    """Evaluate a model, train it on one batch, and return the `Next`."""
+    x, y = vectors(8, seed=2)
+    return Next(
+        start=values([*model.variables, *model.optimizer.variables]),
+        evaluated=model.evaluate(x, y, verbose=0),
+        trained=[float(each) for each in model.train_on_batch(x, y)],
+        weights=values(model.weights),
+        slots=values(model.optimizer.variables),
+    )
+
+
+@dataclasses.dataclass
 class Run:
     """One training of the model, and all that was seen of it: arrays are copies, taken when it ended."""
 
@@ -182,6 +223,7 @@ class Run:
     heads: list = dataclasses.field(init=False)
     attributes: list = dataclasses.field(init=False)
     visits: object = dataclasses.field(init=False)  # a frame: tests may train the schedule further
+    next: Next | None = None  # how the model went on, where the next schedule trains it
 
     def __post_init__(self):
         self.variables = values(self.model.variables)
@@ -200,17 +242,19 @@ def head_values(schedule):
 @functools.cache
 def whole(case):
     """Train under a schedule without interruption; the same Run for all tests of a process."""
-    return _run(case.make(), case.epochs)
+    run = _run(model_for(case), case.make(), case.epochs)
+    run.next = None if case.alone else next_steps(run.model)
+    return run
 
 
 @functools.cache
 def stock(epochs=4):
     """Train the same model without a schedule."""
-    return _run(None, epochs)
+    return _run(new_model(), None, epochs)
 
 
-def _run(schedule, epochs):
-    model = new_model()
+def _run(model, schedule, epochs):
+    model.evaluate(*vectors(BATCH), verbose=0)  # what that leaves on a model is there already
     optimizer, start = model.optimizer, state_of(model)
     snapshots, watch = Snapshots(), Watch(schedule)
     callbacks = [snapshots, watch] if schedule is None else [schedule, snapshots, watch]
@@ -231,18 +275,21 @@ def _run(schedule, epochs):
 
 @functools.cache
 def cut_off(case):
-    """Train under a schedule until an error in the last but one epoch; return model, folder of the backup and epoch.
+    """Train under a schedule until an error in the last but one epoch.
 
     The error leaves as much behind as a kill or Ctrl-C: nobody says goodbye to the callbacks.
+
+    Returns:
+        The model if no other schedule trains it, else how it went on (a `Next`); folder of the backup; and epoch.
     """
     folder = Path(tempfile.mkdtemp(prefix="layerwise_tests_")) / "backup"
-    model, schedule, epoch = new_model(), case.make(), case.epochs - 2
+    model, schedule, epoch = model_for(case), case.make(), case.epochs - 2
     callbacks = [schedule, keras.callbacks.BackupAndRestore(folder)]
     callbacks = callbacks if schedule_first(case) else callbacks[::-1]
     try:
         fitted(model, *callbacks, AtBatch(epoch, 2, _fail), epochs=case.epochs)
     except InterruptedError:
-        return model, folder, epoch
+        return model if case.alone else next_steps(model), folder, epoch
     raise AssertionError("it was not cut off")
 
 

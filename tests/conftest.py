@@ -1,6 +1,7 @@
+"""What every test starts from. Keras is imported where a test needs it, not in the process that gives tests to others."""
+
 import gc
 
-import keras
 import pytest
 
 
@@ -22,11 +23,33 @@ def cheap_garbage_collection():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """Every test starts from the same seed, the float32 policy and no layer names taken."""
+def pytest_sessionfinish():
+    """Nor is it when all is over: pytest would, five times."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_session():
+    """Every module starts from the same seeds of all libraries, and nothing of a session before."""
+    import keras
+
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras(fresh_session):
+    """Every test starts from the same seed, the float32 policy and no layer names taken.
+
+    Not by what a module starts with: it makes TensorFlow forget how it runs programs (0.1 s for each that is run again).
+    """
+    import keras
+    from keras.src.utils import naming
+
+    from layerwise.backends import backend
+
+    backend.seed(0)
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
-    keras.utils.clear_session(free_memory=False)
+    naming.reset_uids()

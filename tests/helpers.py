@@ -184,9 +184,12 @@ def state_of(model):
 
 def put_back(model, state):
     """Give a model and its optimizer back what `state_of` returned, and make the metrics forget."""
+    if "make_train_function" in vars(model):
+        model.make_train_function()  # takes off the schedule of a fit that was interrupted
     for variable, value in zip([*model.variables, *model.optimizer.variables], state, strict=True):
         variable.assign(value)
     model.reset_metrics()
+    model._initial_epoch = None  # where a BackupAndRestore has let an earlier fit go on
 
 
 @functools.cache

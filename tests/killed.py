@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 
 import layerwise
-from tests.helpers import AtBatch, compiled, normalized_mlp, values, vectors
+from tests.helpers import AtBatch, compiled, normalized_mlp, pooled, values, vectors
 
 BlockCoordinate, GreedyLayerwise = layerwise.BlockCoordinate, layerwise.GreedyLayerwise
 
@@ -54,7 +54,7 @@ def train(name, folder=None, schedule_first=True, kill=False):
         1 if folder is None or kill else 2
     )  # who resumes need not know the seed
     make, epochs, at = SCENARIOS[name]
-    model = compiled(build(name), optimizer())
+    model = model_for(name, resumes=folder is not None)
     schedule = make()
     callbacks = [schedule]
     if folder is not None:
@@ -70,10 +70,21 @@ def train(name, folder=None, schedule_first=True, kill=False):
     return values(model.variables), state, heads, schedule.visits, history
 
 
-def build(name):
-    if name == "dropout without a seed":
-        return normalized_mlp(depth=1, dropout=0.3, seed=None)
+def model_for(name, resumes):
+    """Return the model of a scenario: one for those that are trained whole in a process, one for those that go on."""
+    if name == "drop":
+        return compiled(
+            net(), optimizer()
+        )  # fit builds its optimizer, with slots that have no memory
+    return pooled(seedless_net if name == "dropout without a seed" else net, optimizer, resumes)
+
+
+def net():
     return normalized_mlp(depth=2, dropout=0.3)
+
+
+def seedless_net():
+    return normalized_mlp(depth=1, dropout=0.3, seed=None)
 
 
 def optimizer():

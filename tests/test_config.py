@@ -69,7 +69,7 @@ def test_every_schedule_round_trips(case):
         "training does not change what was asked for"
     )
     # What a schedule does is a function of its arguments.
-    restored = met(round_trip(run.schedule), conformance.new_model())
+    restored = met(round_trip(run.schedule), conformance.model_for(case, twin=True))
     restored.prepare(case.epochs)
     restored.memory.update(run.schedule.memory)  # and of what it saw, if it looks
     position = [

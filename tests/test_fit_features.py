@@ -51,6 +51,10 @@ def assert_same_weights(model, twin, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
+def descent():
+    return keras.optimizers.SGD(0.01)
+
+
 def momentum():
     return keras.optimizers.SGD(0.1, momentum=0.9)
 
@@ -103,17 +107,16 @@ def test_a_generator_of_unknown_length():
 
 
 def test_losses_shown_are_those_of_the_batches_before_each_step():
-    _, history = fitted(compiled(mlp()), [layerwise.BlockCoordinate()], epochs=1)
-    twin = compiled(mlp())
+    _, history = fitted(pooled(mlp, descent), [layerwise.BlockCoordinate()], epochs=1)
+    twin = pooled(mlp, descent, twin=True)
     losses = masked_stock(twin, list(zip(batches(*vectors(40), BATCH, 1), cyclic(5), strict=True)))
     assert history["loss"] == pytest.approx([np.mean(losses)], rel=1e-5)
 
 
 def test_a_sweep_shows_loss_and_metrics_of_its_first_forward_pass():
-    arguments = {"metrics": ["accuracy"]}
     schedule = layerwise.BlockCoordinate(sweep_each_batch=True)
-    model, history = fitted(compiled(mlp(), **arguments), [schedule], epochs=1)
-    twin, losses = compiled(mlp()), []
+    model, history = fitted(pooled(mlp, descent, metrics=("accuracy",)), [schedule], epochs=1)
+    twin, losses = pooled(mlp, descent, twin=True), []
     for batch in batches(*vectors(40), BATCH, 1):
         steps = [(batch, (block,)) for block in range(DEPTH)]
         losses.append(masked_stock(twin, steps)[0])
@@ -125,7 +128,7 @@ def test_a_sweep_shows_loss_and_metrics_of_its_first_forward_pass():
 def test_validation_data_is_evaluated_by_the_whole_model():
     x, y = vectors(20, seed=7)
     arguments = {"validation_data": (x, y), "validation_batch_size": 20}
-    model = compiled(mlp(), metrics=["accuracy"])
+    model = pooled(mlp, descent, metrics=("accuracy",))
     model, history = fitted(model, [layerwise.BlockCoordinate()], **arguments)
     assert history["val_loss"][-1] == model.evaluate(x, y, batch_size=20, verbose=0)[0]
     assert history["val_accuracy"][-1] == model.evaluate(x, y, batch_size=20, verbose=0)[1]
@@ -133,13 +136,14 @@ def test_validation_data_is_evaluated_by_the_whole_model():
 
 def test_validation_split_and_frequency():
     arguments = {"validation_split": 0.2, "validation_freq": 2, "epochs": 4}
-    model, history = fitted(compiled(mlp()), [layerwise.BlockCoordinate()], **arguments)
+    model, history = fitted(pooled(mlp, descent), [layerwise.BlockCoordinate()], **arguments)
     x, y = vectors(40)
+    weights, arguments = values(model.weights), {"epochs": 4, "batch_size": BATCH}
     plain, _ = fitted(
-        compiled(mlp()), [layerwise.BlockCoordinate()], x[:32], y[:32], epochs=4, batch_size=BATCH
+        pooled(mlp, descent), [layerwise.BlockCoordinate()], x[:32], y[:32], **arguments
     )
     assert len(history["val_loss"]) == 2
-    assert same_bits(values(model.weights), values(plain.weights))
+    assert same_bits(weights, values(plain.weights))
 
 
 def test_sample_weights_and_class_weights():
@@ -194,13 +198,16 @@ def test_optimizers(optimizer):
     assert_follows_masked_stock(mlp, optimizer, every=2)
 
 
+def decaying():
+    return keras.optimizers.SGD(keras.optimizers.schedules.InverseTimeDecay(0.3, 2, 0.5))
+
+
 # NEW: today they count all Updates.
 @pytest.mark.parametrize("state", ["keep", "drop"])
 def test_learning_rate_schedules_count_batches(state):
-    decay = keras.optimizers.schedules.InverseTimeDecay(0.3, 2, 0.5)
     schedule = layerwise.BlockCoordinate(sweep_each_batch=True, state=state)
-    model, _ = fitted(compiled(mlp(), keras.optimizers.SGD(decay)), [schedule])
-    twin = compiled(mlp(), keras.optimizers.SGD(0.3))
+    model, _ = fitted(pooled(mlp, decaying), [schedule])
+    twin = pooled(mlp, descent, twin=True)
 
     def set_rate(step):
         twin.optimizer.learning_rate = 0.3 / (1 + 0.5 * (step // DEPTH) / 2)
@@ -286,6 +293,12 @@ def test_several_steps_per_execution_change_nothing(every, state):
     assert visits.equals(one_visits)
 
 
+def together(steps):
+    """Return a model that runs so many steps in one execution."""
+    arguments = {} if steps == 1 else {"steps_per_execution": steps}
+    return pooled(mlp, keras.optimizers.Adam, **arguments)
+
+
 class StockAtOddSteps(layerwise.Schedule):
     def updates(self, epoch, step):
         return (layerwise.Update(blocks=None if step % 2 else (0,)),)
@@ -295,7 +308,7 @@ class StockAtOddSteps(layerwise.Schedule):
 def test_several_steps_per_execution_where_stock_steps_come_among_others():
     ends = []
     for steps in (1, 3):
-        model = compiled(mlp(), "adam", steps_per_execution=steps)
+        model = together(steps)
         _, history = fitted(model, [StockAtOddSteps()])
         ends.append((values(model.weights), history))
     assert same_bits(ends[0][0], ends[1][0])
@@ -311,7 +324,7 @@ def test_several_steps_per_execution_in_sweeps_and_greedy_stages():
     ):
         ends = []
         for steps in (1, 3):
-            model = compiled(mlp(), "adam", steps_per_execution=steps)
+            model = together(steps)
             _, history = fitted(model, [make()], x, y, batch_size=BATCH, epochs=4)
             ends.append((values(model.weights), history))
         assert same_bits(ends[0][0], ends[1][0])
@@ -478,7 +491,7 @@ def test_a_second_fit_with_a_new_schedule_starts_afresh():
 
 def test_visits_say_what_moved_when():
     schedule = layerwise.BlockCoordinate(every=4, always=["block_3"])
-    fitted(compiled(mlp()), [schedule])
+    fitted(pooled(mlp, descent), [schedule])
     visits = schedule.visits
     assert list(visits["visit"]) == [0, 1, 2, 3]
     assert [tuple(names) for names in visits["blocks"]] == [

@@ -1,5 +1,7 @@
 """Schedules that look at a batch before they decide: Gauss-Southwell."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tests.helpers import (
     compiled,
     mlp,
     normalized_mlp,
+    pooled,
     same_bits,
     values,
     vectors,
@@ -46,10 +49,14 @@ def uneven():
     return keras.Sequential([keras.Input((6,)), *layers])
 
 
+def steep():
+    return keras.optimizers.SGD(0.5)
+
+
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("order", ["gauss_southwell", "gauss_southwell_rms"])
 def test_the_block_with_the_largest_gradient_moves(order, every):
-    model, (x, y) = compiled(uneven(), keras.optimizers.SGD(0.5)), vectors(40)
+    model, (x, y) = pooled(uneven, steep), vectors(40)
     schedule = layerwise.BlockCoordinate(order=order, every=every)
     layers, chosen = as_layers(model), []
     sizes = np.array([sum(v.size for v in layer.values()) for layer in layers])
@@ -72,7 +79,7 @@ def test_the_block_with_the_largest_gradient_moves(order, every):
 
 def test_visits_of_an_epoch_look_once_an_epoch():
     schedule = layerwise.BlockCoordinate(order="gauss_southwell", every="epoch", always=["block_3"])
-    model = compiled(mlp(), "adam")
+    model = pooled(mlp, keras.optimizers.Adam)
     model.fit(*vectors(40), batch_size=8, epochs=3, verbose=0, callbacks=[schedule])
     assert schedule.counts[Look("gradient_norm")] == 3
     assert list(schedule.visits["steps"]) == [5, 5, 5]
@@ -123,8 +130,8 @@ def test_looking_without_a_seed_for_dropout_changes_nothing():
 
 
 def test_a_look_is_charged():
-    schedule, model = layerwise.BlockCoordinate(order="gauss_southwell"), compiled(mlp(), "adam")
-    x, y = vectors(8)
+    schedule = layerwise.BlockCoordinate(order="gauss_southwell")
+    model, (x, y) = pooled(mlp, keras.optimizers.Adam), vectors(8)
     model.fit(x, y, verbose=0, callbacks=[schedule])
     everything = schedule.flops(Update((0, 1, 2, 3)), x, y)
     look = schedule.flops(Look("gradient_norm"), x, y)
@@ -140,23 +147,34 @@ def stop_here():
     raise Stop
 
 
+def with_dropout():
+    return normalized_mlp(depth=3, dropout=0.3)
+
+
+def run(folder=None, stop=None):
+    """Train until the end or a stop; whoever resumes does so with another model."""
+    resumes = folder is not None and stop is None
+    model = pooled(with_dropout, keras.optimizers.AdamW, twin=resumes)
+    schedule = layerwise.BlockCoordinate(order="gauss_southwell", every=7, state="reset")
+    callbacks = [schedule] + ([AtBatch(*stop, stop_here)] if stop else [])
+    callbacks += [keras.callbacks.BackupAndRestore(folder)] if folder else []
+    try:
+        x, y = vectors(40)
+        model.fit(x, y, batch_size=8, epochs=5, shuffle=False, verbose=0, callbacks=callbacks)
+    except Stop:
+        assert stop
+    return values(model.variables), values(model.optimizer.variables), schedule
+
+
+@functools.cache
+def uninterrupted():
+    return run()
+
+
 @pytest.mark.parametrize("stop", [(1, 2), (2, 0)])
 def test_resuming_is_exact(stop, tmp_path):
-    def run(folder, stop=None):
-        keras.utils.set_random_seed(1)
-        model = compiled(normalized_mlp(depth=3, dropout=0.3), "adamw")
-        schedule = layerwise.BlockCoordinate(order="gauss_southwell", every=7, state="reset")
-        callbacks = [schedule] + ([AtBatch(*stop, stop_here)] if stop else [])
-        callbacks += [keras.callbacks.BackupAndRestore(folder)] if folder else []
-        try:
-            x, y = vectors(40)
-            model.fit(x, y, batch_size=8, epochs=5, shuffle=False, verbose=0, callbacks=callbacks)
-        except Stop:
-            assert stop
-        return values(model.variables), values(model.optimizer.variables), schedule
-
     run(tmp_path / "backup", stop)
-    resumed, whole = run(tmp_path / "backup"), run(None)
+    resumed, whole = run(tmp_path / "backup"), uninterrupted()
     assert same_bits(resumed[0], whole[0])
     assert same_bits(resumed[1], whole[1])
     assert resumed[2].visits.equals(whole[2].visits)

@@ -8,7 +8,7 @@ import pytest
 
 import layerwise
 from layerwise.backends import backend, internals
-from tests.helpers import compiled, mlp, same_bits, values, vectors
+from tests.helpers import compiled, mlp, pooled, same_bits, values, vectors
 
 
 class SlotBytes(keras.callbacks.Callback):
@@ -25,6 +25,15 @@ class SlotBytes(keras.callbacks.Callback):
 
     on_train_begin = on_epoch_begin = on_train_batch_begin = on_train_batch_end = count
     on_epoch_end = on_train_end = count
+
+
+def two_blocks():
+    return mlp(depth=2)
+
+
+def whole_twin():
+    """Return a model whose optimizer has all its slots: the same one for all tests, as it was made."""
+    return pooled(two_blocks, keras.optimizers.Adam)
 
 
 def largest(schedule):
@@ -85,8 +94,7 @@ def test_the_build_itself_holds_one_slot_at_a_time():
 def test_the_weights_are_those_of_a_fit_that_allocated_first():
     model = compiled(mlp(depth=2), "adam")
     dropped(model, built(model, layerwise.BlockCoordinate(state="drop", every=2)))
-    twin = compiled(mlp(depth=2), "adam")
-    twin.optimizer.build(twin.trainable_variables)
+    twin = whole_twin()
     dropped(twin, layerwise.BlockCoordinate(state="drop", every=2))
     assert same_bits(values(model.weights), values(twin.weights))
 
@@ -94,11 +102,9 @@ def test_the_weights_are_those_of_a_fit_that_allocated_first():
 @pytest.mark.parametrize("next_call", ["fit", "train_on_batch", "save", "make_train_function"])
 def test_whatever_comes_next_finds_a_whole_optimizer(next_call, tmp_path):
     def prepared(whole):
-        model = compiled(mlp(depth=2), "adam")
+        model = whole_twin() if whole else compiled(two_blocks(), "adam")
         schedule = layerwise.BlockCoordinate(state="drop", every=2)
-        if whole:
-            model.optimizer.build(model.trainable_variables)
-        else:
+        if not whole:
             built(model, schedule)
         dropped(model, schedule)
         return model
@@ -149,7 +155,7 @@ def test_slots_without_memory_before_a_fit_are_nobody_elses_trouble(
     made_ready, next_call, tmp_path
 ):
     x, y = vectors(8)
-    model, twin = compiled(mlp(depth=2), "adam"), compiled(mlp(depth=2), "adam")
+    model, twin = compiled(two_blocks(), "adam"), whole_twin()
     schedule = layerwise.BlockCoordinate(state="drop")
     if made_ready == "build":
         schedule.build(model)
@@ -180,7 +186,7 @@ def test_slots_without_memory_before_a_fit_are_nobody_elses_trouble(
 
 
 def test_building_twice_changes_nothing():
-    model, twin = compiled(mlp(depth=2), "adam"), compiled(mlp(depth=2), "adam")
+    model, twin = compiled(two_blocks(), "adam"), whole_twin()
     schedule = layerwise.BlockCoordinate(state="drop")
     schedule.build(model)
     schedule.build(model)

@@ -12,7 +12,7 @@ import pytest
 
 import layerwise
 from tests import conformance
-from tests.helpers import AtBatch, compiled, mlp, pooled, same_bits, state_of, values, vectors
+from tests.helpers import AtBatch, mlp, pooled, same_bits, state_of, values, vectors
 from tests.killed import FAST, SCENARIOS, train
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ def test_resumed_equals_uninterrupted(case, tmp_path):
     _, folder, epoch = conformance.cut_off(case)
     # BackupAndRestore deletes what it has no more need of. The callbacks come in the other order than before.
     folder = shutil.copytree(folder, tmp_path / "backup")
-    model, schedule = conformance.new_model(), case.make()
+    model, schedule = conformance.model_for(case, twin=True), case.make()
     callbacks = [keras.callbacks.BackupAndRestore(folder), schedule]
     callbacks = callbacks if conformance.schedule_first(case) else callbacks[::-1]
     history = conformance.fitted(model, *callbacks, epochs=case.epochs)
@@ -78,9 +78,14 @@ def stop_here():
     raise InterruptedError
 
 
-def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, together=1):
-    """Train on five batches an epoch, so many of them in one execution, and return the model."""
-    model = compiled(build(), "adam", steps_per_execution=together)
+def fitted(
+    schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, together=1, twin=False
+):
+    """Train on five batches an epoch, so many of them in one execution, and return the model's weights.
+
+    A `twin` is another model than the one of calls without: the one that goes on where that one was interrupted.
+    """
+    model = pooled(build, keras.optimizers.Adam, twin, steps_per_execution=together)
     callbacks = [] if schedule is None else [schedule]
     if folder is not None:
         callbacks.insert(first, keras.callbacks.BackupAndRestore(folder))
@@ -93,7 +98,7 @@ def fitted(schedule, folder=None, build=mlp, epochs=4, stop=None, first=True, to
         assert stop
     else:
         assert not stop
-    return model
+    return values(model.weights)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs batch by batch")
@@ -104,41 +109,45 @@ def test_interrupted_between_executions_of_several_batches(state, tmp_path):
 
     # Two executions of two batches and one of one: the second ends with batch 3.
     fitted(make(), tmp_path / "backup", stop=(2, 3), together=2)
-    resumed = fitted(make(), tmp_path / "backup", together=2)
-    assert same_bits(values(resumed.weights), values(fitted(make(), together=2).weights))
+    resumed = fitted(make(), tmp_path / "backup", together=2, twin=True)
+    assert same_bits(resumed, fitted(make(), together=2))
 
 
 def test_interrupted_twice(tmp_path):
     def make():
         return layerwise.BlockCoordinate(order="random", every=2, state="reset")
 
-    for stop in ((1, 3), (2, 0), None):
-        resumed = fitted(make(), tmp_path / "backup", stop=stop)
-    assert same_bits(values(resumed.weights), values(fitted(make()).weights))
+    for stop, twin in (((1, 3), False), ((2, 0), True), (None, False)):
+        resumed = fitted(make(), tmp_path / "backup", stop=stop, twin=twin)
+    assert same_bits(resumed, fitted(make(), twin=True))
+
+
+def three_layers():
+    return mlp(depth=3)
 
 
 # Two epochs a stage: stopped in the first of the second stage and of the third.
 @pytest.mark.parametrize("stop", [(2, 2), pytest.param((4, 2), marks=pytest.mark.slow)])
 def test_resuming_when_early_stopping_has_ended_a_stage(stop, tmp_path):
-    def run(folder, stop):
+    def run(folder, stop, twin=False):
         schedule = layerwise.GreedyLayerwise(epochs_per_block=5)
         stopping = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9)
         callbacks = [schedule, stopping]
         if folder is not None:
             callbacks.append(keras.callbacks.BackupAndRestore(folder))
         callbacks += [AtBatch(*stop, stop_here)] if stop else []
-        model = compiled(mlp(depth=3), "adam")
+        model = pooled(three_layers, keras.optimizers.Adam, twin)
         try:
             x, y = vectors(40)
             model.fit(x, y, batch_size=8, epochs=15, shuffle=False, verbose=0, callbacks=callbacks)
         except InterruptedError:
             assert stop
-        return model, schedule
+        return values(model.weights), schedule
 
     run(tmp_path / "backup", stop)
-    resumed, schedule = run(tmp_path / "backup", None)
+    resumed, schedule = run(tmp_path / "backup", None, twin=True)
     whole, uninterrupted = run(None, None)
-    assert same_bits(values(resumed.weights), values(whole.weights))
+    assert same_bits(resumed, whole)
     assert schedule.visits.equals(uninterrupted.visits)
 
 
@@ -197,7 +206,7 @@ def test_a_backup_that_does_not_fit_raises_and_is_not_half_loaded(
 
 def test_a_backup_of_another_model_raises(backups, tmp_path):
     with pytest.raises(ValueError, match=r"(?i)backup|weights"):
-        fitted(three(), backups(three, tmp_path), build=lambda: mlp(depth=3))
+        fitted(three(), backups(three, tmp_path), build=three_layers)
 
 
 def test_stock_fit_reads_a_schedules_backup():

@@ -9,7 +9,7 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("for the TensorFlow backend", allow_module_level=True)
 
 import layerwise
-from tests.helpers import compiled, mlp, vectors
+from tests.helpers import compiled, mlp, pooled, vectors
 
 
 class Collects(logging.Handler):
@@ -58,6 +58,10 @@ def test_sweeps_are_traced_once_where_the_last_batch_is_smaller():
     assert list(schedule.traces.values()) == [1] * 4
 
 
+def two_blocks():
+    return mlp(depth=2)
+
+
 @pytest.mark.filterwarnings(
     "ignore:Your input ran out of data"
 )  # that is how Keras learns a length
@@ -76,7 +80,9 @@ def test_validation_of_a_stage_ends_with_its_data(cached, steps):
         vectors(20),
         tf.data.Dataset.from_generator(unknown_length, output_signature=signature),
     ):
-        model = compiled(mlp(depth=2), "adam", steps_per_execution=steps, metrics=["accuracy"])
+        model = pooled(
+            two_blocks, keras.optimizers.Adam, steps_per_execution=steps, metrics=("accuracy",)
+        )
         schedule = layerwise.GreedyLayerwise()
         history = schedule.fit(
             model, *vectors(40), cache_features="memory" if cached else None, epochs=3, batch_size=8,
