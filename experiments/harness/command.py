@@ -15,6 +15,7 @@ MODULES = (
     "experiments.convergence",
     "experiments.cost.experiment",
     "experiments.published.experiment",
+    "experiments.coadaptation.experiment",
     "experiments.linearity.experiment",
 )
 NAMES = tuple(module.split(".")[1] for module in MODULES)

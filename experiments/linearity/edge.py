@@ -110,23 +110,24 @@ def answer(rows: pd.DataFrame) -> str:
 each step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")} times 2 / rate
 (means of {runs["seed"].nunique()} seeds in {len(joint)} cells of net and rate).
 
-**One block after the other it goes beyond.** The whole net's largest eigenvalue is {span(turns, "whole")} times 2 / rate, and
-{finite} of {len(apart)} such runs stay finite. A block's own largest eigenvalue does not stop at 2 / rate either: that of the
-steepest block is {span(turns, "steepest_block")} times it.
+**One block after the other it goes beyond.** The whole net's largest eigenvalue is {span(turns, "whole")} times 2 / rate,
+and {finite} of {len(apart)} such runs stay finite. A block's own largest eigenvalue does not stop at 2 / rate either: that
+of the steepest block is {span(turns, "steepest_block")} times it.
 
 The linear theory explains how that can be stable. On a quadratic a sweep multiplies the distance to the minimum by
 prod_k (I - rate P_k H), and is stable where the spectral radius of this product is below 1. That every block is below
 2 / rate is enough for that (Householder-John), but not needed: what one block overshoots the next ones, which see the new
-error, take back. For the Hessians of the trained nets, the rate used is {span(joint, "used")} of the largest stable one where
-all blocks move at once, and {span(turns, "used")} of it where they take turns. {_verdict(turns)}"""
+error, take back. For the Hessians of the trained nets, the rate used is {span(joint, "used")} of the largest stable one
+where all blocks move at once, and {span(turns, "used")} of it where they take turns. {_verdict(turns)}"""
     header = ["net", "schedule", "rate", "whole net, in 2 / rate", "steepest block, in 2 / rate"]
+    columns = ("whole", "steepest_block", "used")
     lines = [
-        [name, order, f"{rate:g}", *(with_interval(cell[c]) for c in ("whole", "steepest_block", "used"))]
+        [name, order, f"{rate:g}", *(with_interval(cell[column]) for column in columns)]
         for (name, order, rate), cell in cells
-    ]  # fmt: skip
-    limits = f"""Eigenvalues are means over the second half of {SWEEPS} sweeps on {IMAGES} digits under the squared error, the stable
-rate is that of the last weights, intervals are 95 % over seeds. These are small tanh nets on the full batch: small batches,
-momentum, other losses and larger nets are not shown, nor where training would settle after far more sweeps."""
+    ]
+    limits = f"""Eigenvalues are means over the second half of {SWEEPS} sweeps on {IMAGES} digits under the squared error,
+the stable rate is that of the last weights, intervals are 95 % over seeds. These are small tanh nets on the full batch:
+small batches, momentum, other losses and larger nets are not shown, nor where training would settle after far more sweeps."""
     return "\n\n".join(
         [text, markdown_table([*header, "rate / largest stable rate"], lines), limits]
     )

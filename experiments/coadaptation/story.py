@@ -1,0 +1,113 @@
+"""The story of the question, step by step: do the weight and its input both turn sign, and does it go on for ever?"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from experiments.coadaptation.two_weights import TARGET, closed_form
+from experiments.harness.parts import Part, markdown_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+W, V = 0.1, 1.0
+STEPS = 12
+# The rate at which w alone hits the target in one step is 1 / (2 v^2), and v alone 1 / (2 w^2).
+ALONE = (1 / (2 * V**2), 1 / (2 * W**2))
+WAYS = {
+    "both at once, rate for w": ("simultaneous", (ALONE[0], ALONE[0])),
+    "both at once, rate for v": ("simultaneous", (ALONE[1], ALONE[1])),
+    "both at once, each its own rate": ("simultaneous", ALONE),
+    "in turn, each its own rate": ("cyclic", ALONE),
+}
+RATES = np.geomspace(0.01, 100, 401)
+
+
+def cases(scale: str) -> dict[str, dict]:
+    """The ways, and all rates between 0.01 and 100."""
+    return {name: {"way": name} for name in (*WAYS, "one rate for both")}
+
+
+def measure(way: str) -> list[dict]:
+    """Rows: w and v after each step of a way; or after one and after many steps at each rate."""
+    if way in WAYS:
+        order, rates = WAYS[way]
+        states = closed_form(W, V, "SGD", rates, order, range(STEPS + 1))
+        return [
+            {"rate": rates[0], "step": step, "w": w, "v": v}
+            for step, (w, v) in enumerate(states.tolist())
+        ]
+    return [
+        {"rate": float(rate), "step": step, "w": float(w), "v": float(v)}
+        for rate in RATES
+        for step, (w, v) in zip((1, 1000), closed_form(W, V, "SGD", rate, "simultaneous", (1, 1000)), strict=True)
+    ]  # fmt: skip
+
+
+def answer(rows: pd.DataFrame) -> str:
+    """Whether the story as told happens, at which rates, and what happens instead."""
+    rates = rows[rows["way"] == "one rate for both"]
+    first, last = (rates[rates["step"] == step].set_index("rate") for step in (1, 1000))
+    turned = first.index[(first["w"] < 0) & (first["v"] < 0)]
+    converged = np.abs(last["w"] * last["v"] - TARGET) < 1e-3
+    both = int(converged.loc[turned].sum())
+    one, own, turn = (
+        rows[rows["way"] == name].set_index("step").eval("output = w * v")
+        for name in ("both at once, rate for w", "both at once, each its own rate", "in turn, each its own rate")
+    )  # fmt: skip
+    text = f"""**The story can happen, but not with one learning rate.** To make w alone go from {W:g} to {TARGET:g}, a step
+needs rate {ALONE[0]:g}; to make its input v alone go from {V:g} to {-V:g}, it needs rate {ALONE[1]:g}, because the gradient
+of v is only {W / V:g} times that of w. With each its own of these two rates, and both at once, it is exactly as told: after
+one step w is {own["w"][1]:.3g}, v is {own["v"][1]:.3g} and the output {own["output"][1]:.3g} again, after two all is as at
+the start, and so on for ever. In turn, with the same two rates, w moves first, the output is {turn["output"][1]:.3g}, the
+error is gone, and v stays at {turn["v"][2]:.3g}.
+
+**With one rate for both something else happens.** At rate {ALONE[0]:g}, w goes to {one["w"][1]:.3g} and v to
+{one["v"][1]:.3g}: the output is {one["output"][1]:.3g} after one step, and {one["output"][STEPS]:.4g} after {STEPS}. The
+weight with the larger effect does nearly all the work, and the other hardly moves. Both turn sign in the first step only at
+rates from {turned.min():.3g} on; of the {len(turned)} such rates tried up to {RATES.max():g}, {both} converge in the end.
+The largest rate tried that converges is {converged.index[converged].max():.3g}."""
+    header = ["way", "step", "w", "v", "output"]
+    lines = [
+        [name, str(step), *(f"{x:.4g}" for x in (row["w"], row["v"], row["w"] * row["v"]))]
+        for name in WAYS
+        for step, row in rows[rows["way"] == name].set_index("step").loc[:3].iterrows()
+    ]
+    return "\n\n".join([text, markdown_table(header, lines)])
+
+
+def draw(rows: pd.DataFrame) -> "Figure":
+    """The output over the steps of each way; and the output after one and many steps by rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    markers = iter("osD^")
+    for name in WAYS:
+        own = rows[rows["way"] == name]
+        left.plot(own["step"], own["w"] * own["v"], marker=next(markers), markersize=4, label=name)
+    left.set(xlabel="step", ylabel="output w · v", ylim=(-0.3, 0.3), title="From w = 0.1, v = 1")
+    rates = rows[rows["way"] == "one rate for both"]
+    for step, style in ((1, "-"), (1000, ".")):
+        own = rates[rates["step"] == step]
+        error = np.abs(own["w"] * own["v"] - TARGET).clip(1e-9, 1e3)
+        right.plot(own["rate"], error, style, label=f"after {step} step{'s' if step > 1 else ''}")
+    right.set(
+        xscale="log",
+        yscale="log",
+        xlabel="one learning rate for both",
+        title="Both at once; cut at 1000, where it diverges",
+    )
+    right.set_ylabel("distance of the output from the target")
+    for rate, name in zip(ALONE, "wv", strict=True):
+        right.axvline(rate, color="0.5", linestyle="--")
+        right.annotate(f"{name} alone\nwould hit", (rate, 1e-8), fontsize=8, ha="right")
+    left.axhline(TARGET, color="0.3", linestyle="--")
+    left.annotate("target", (STEPS, TARGET), va="bottom", ha="right", fontsize=8)
+    for axis in (left, right):
+        axis.legend(fontsize=8)
+    return figure
+
+
+PART = Part("Do both turn sign and cycle for ever?", cases, measure, draw, answer)
