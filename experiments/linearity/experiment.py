@@ -2,7 +2,7 @@
 
 from experiments.harness import parts
 
-PARTS = ("edge",)
+PARTS = ("line", "single", "flow", "edge")
 OPENING = """# Is gradient descent broken, because a step is straight and the loss is not?
 
 > A gradient step projects along a straight line, but the function is not straight. Weight 129 is to be decreased by

@@ -33,13 +33,15 @@ def net(name: str) -> keras.Sequential:
 
 
 def start_again(model: keras.Model, seed: int) -> None:
-    """New weights, drawn by the layers' own initializers.
+    """New weights, drawn by the layers' own initializers, and an optimizer that has not moved yet.
 
-    The start of a seed is the same for every schedule and learning rate.
+    The start of a seed is the same for every schedule, optimizer and learning rate.
     """
     keras.utils.set_random_seed(seed)
-    fresh = keras.models.clone_model(model)
-    model.set_weights(fresh.get_weights())
+    model.set_weights(keras.models.clone_model(model).get_weights())
+    for variable in model.optimizer.variables:
+        if variable is not model.optimizer.learning_rate:
+            variable.assign(keras.ops.zeros_like(variable))
 
 
 def repeated(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
