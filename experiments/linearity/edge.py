@@ -8,8 +8,9 @@ import pandas as pd
 
 import layerwise
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import IMAGES, images, net, repeated, start_again
+from experiments.linearity.nets import IMAGES, images, repeated, start_again
 from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
+from experiments.linearity.training import compiled
 from layerwise.diagnostics import Step
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def cases(scale: str) -> dict[str, dict]:
 def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
     """Rows: for each seed and moment of training the largest eigenvalues, of the net and of each block."""
     x, y = images()
-    model = compiled(net, rate)
+    model = compiled(net, keras.optimizers.SGD(rate))
     n = len(model.layers)
     steps = EVERY * len(turns_of("simultaneous" if order == "simultaneous" else "cyclic", n))
     many_x, many_y = repeated(x, y, steps)
@@ -58,13 +59,6 @@ def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
                 row["largest_stable_rate"] = largest_stable_rate(factors, turns)
             rows.append(row)
     return rows
-
-
-def compiled(name: str, rate: float) -> keras.Model:
-    """The net under full-batch gradient descent on the squared error."""
-    model = net(name)
-    model.compile(keras.optimizers.SGD(rate), loss="mse", steps_per_execution=TOGETHER)
-    return model
 
 
 def schedule_of(order: str, seed: int = 0) -> layerwise.Schedule:

@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.optimize import minimize_scalar
 
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import images, start_again
+from experiments.linearity.nets import IMAGES, images, start_again
 from experiments.linearity.training import by_block, compiled, flat, hessian, train
 from layerwise.diagnostics import Step
 
@@ -130,7 +130,7 @@ and that the next one starts from a fresh gradient."""
         values = [own["removed"] for _, own in cell.groupby("after")]
         lines.append([name, *(with_interval(value, factor=100) for value in values)])
     limits = f"""Share of the loss removed, in %, means over {found["seed"].nunique()} seeds with 95 % intervals; a {NET} net on
-{len(images()[0])} digits, rates {RATES["gradient descent"]:g} and {RATES["Adam"]:g}, not tuned. Finding the best step takes dozens
+{IMAGES} digits, rates {RATES["gradient descent"]:g} and {RATES["Adam"]:g}, not tuned. Finding the best step takes dozens
 of evaluations, Newton's also a Hessian of all weights: this is a bound on what one step can do, not a method to use."""
     return "\n\n".join([text, markdown_table(header, lines), limits])
 
