@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 import layerwise
+from experiments.harness.programs import steps_together
 
 TARGET = -0.1
 OPTIMIZERS: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
@@ -89,7 +90,9 @@ def by_package(
     """
     layers = [keras.layers.Dense(1, use_bias=False, name=name) for name in ("v", "w")]
     model = keras.Sequential([keras.Input((1,)), *layers])
-    model.compile(OPTIMIZERS[optimizer](rate), loss="mse", steps_per_execution=TOGETHER)
+    model.compile(
+        OPTIMIZERS[optimizer](rate), loss="mse", steps_per_execution=steps_together(TOGETHER)
+    )
     model.optimizer.build(model.trainable_variables)
     fresh = [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
     ones, found = np.ones((max(at), 1), "float32"), []

@@ -48,13 +48,13 @@ def experiment(name: str, question: str, parts: Sequence[str], opening: str) -> 
         parts: The names of the modules, in the order of the answer.
         opening: How the answer begins: the question as people ask it.
     """
-    load = functools.partial(_parts, name, parts)
+    loaded = functools.partial(_parts, name, parts)
     return Experiment(
         question=question,
         add_arguments=functools.partial(_add_arguments, parts=parts),
-        run=functools.partial(_run, load=load, opening=opening),
-        plot=functools.partial(_plot, name=name, load=load, opening=opening),
-        table=lambda options: print(answer(results_folder(options, name), name, load(), opening)),
+        run=functools.partial(_run, load=loaded, opening=opening),
+        plot=functools.partial(_plot, name=name, load=loaded, opening=opening),
+        table=lambda options: print(answer(results_folder(options, name), name, loaded(), opening)),
     )
 
 
@@ -132,8 +132,13 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def load(name: str, part: str) -> Part:
+    """A part of an experiment, by the names of its folder and module."""
+    return importlib.import_module(f"experiments.{name}.{part}").PART
+
+
 def _parts(name, parts):
-    return {part: importlib.import_module(f"experiments.{name}.{part}").PART for part in parts}
+    return {part: load(name, part) for part in parts}
 
 
 def _add_arguments(parser: ArgumentParser, parts):

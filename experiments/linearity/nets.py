@@ -41,7 +41,7 @@ def start_again(model: keras.Model, seed: int) -> None:
     model.set_weights(keras.models.clone_model(model).get_weights())
     for variable in model.optimizer.variables:
         if variable is not model.optimizer.learning_rate:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape))
 
 
 def repeated(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

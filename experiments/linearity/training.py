@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from experiments.harness.programs import steps_together
 from experiments.linearity.nets import net, repeated
 from layerwise.diagnostics import Step
 
@@ -16,7 +17,7 @@ TOGETHER = (
 def compiled(name: str, optimizer: keras.optimizers.Optimizer) -> keras.Model:
     """The net of that name under the squared error."""
     model = net(name)
-    model.compile(optimizer, loss="mse", steps_per_execution=TOGETHER)
+    model.compile(optimizer, loss="mse", steps_per_execution=steps_together(TOGETHER))
     return model
 
 
