@@ -122,12 +122,14 @@ def draw(rows: pd.DataFrame) -> "Figure":
             colors = ListedColormap([COLORS[letter] for letter in letters])
             axis.pcolormesh(FINE, FINE, codes.T, cmap=colors, vmin=-0.5, vmax=len(letters) - 0.5)
             axis.plot(0.1, 1, marker="*", color="white", markeredgecolor="black", markersize=11)
-            axis.set(title=f"{optimizer}, rate {rate:g}, {order}", xlabel="start of w", ylabel="start of v", aspect="equal")  # fmt: skip
+            axis.set(title=f"{optimizer}, rate {rate:g}, {order}", aspect="equal")
+            axis.set(xlabel="start of w", ylabel="start of v")
     for axis, optimizer in zip(axes[-1], OPTIMIZERS, strict=True):
         for order, style in zip(ORDERS, ("-o", "--s", ":^"), strict=True):
             own = found[(found["optimizer"] == optimizer) & (found["order"] == order)].sort_values("rate")  # fmt: skip
             axis.plot(own["rate"], 100 * own["converges"], style, label=order, markersize=4)
-        axis.set(title=optimizer, xscale="log", xlabel="learning rate", ylabel="starts that converge, %", ylim=(0, 101))  # fmt: skip
+        axis.set(title=optimizer, xscale="log", xlabel="learning rate", ylim=(0, 101))
+        axis.set_ylabel("starts that converge, %")
     axes[-1, 0].legend(fontsize=8)
     patches = [Patch(color=COLORS[letter], label=name) for letter, name in OUTCOMES.items()]
     figure.legend(handles=patches, loc="outside upper center", ncols=len(patches))

@@ -8,7 +8,8 @@ import pandas as pd
 
 import layerwise
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import IMAGES, images, repeated, start_again
+from experiments.harness.programs import start_again
+from experiments.linearity.nets import IMAGES, images, repeated
 from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
 from experiments.linearity.training import compiled
 from layerwise.diagnostics import Step
@@ -121,7 +122,8 @@ where all blocks move at once, and {span(turns, "used")} of it where they take t
     ]
     limits = f"""Eigenvalues are means over the second half of {SWEEPS} sweeps on {IMAGES} digits under the squared error,
 the stable rate is that of the last weights, intervals are 95 % over seeds. These are small tanh nets on the full batch:
-small batches, momentum, other losses and larger nets are not shown, nor where training would settle after far more sweeps."""
+small batches, momentum, other losses and larger nets are not shown, nor where training would settle after far more
+sweeps."""
     return "\n\n".join(
         [text, markdown_table([*header, "rate / largest stable rate"], lines), limits]
     )

@@ -8,7 +8,8 @@ import pandas as pd
 from scipy.integrate import solve_ivp
 
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import IMAGES, images, start_again
+from experiments.harness.programs import start_again
+from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import by_block, compiled, flat, train
 from layerwise.diagnostics import Step
 
@@ -87,8 +88,9 @@ def answer(rows: pd.DataFrame) -> str:
     (far, cost), near = mean.loc[(large, last)], mean.loc[(small, last), "apart"]
     text = f"""**The straight steps leave the curved path, and it costs little.** The gradient flow follows the gradient at
 every point, as if steps were infinitely many and infinitely small. After time {last:g} ({round(last / large)} steps at rate
-{large:g}) descent is {far:.1%} of the way travelled away from it, and its loss is {cost:.2f} times the flow's. With steps of
-rate {small:g}, {round(large / small)} times as many, they are {near:.2%} apart. At small rates the distance goes with the rate
+{large:g}) descent is {far:.1%} of the way travelled away from it, and its loss is {cost:.2f} times the flow's. With
+steps of rate {small:g}, {round(large / small)} times as many, they are {near:.2%} apart. At small rates the distance goes
+with the rate
 to the power {power:.2f}: with 1, halving the steps halves the error, and the path of ever smaller steps is the flow."""
     header = [
         "rate",
@@ -103,7 +105,8 @@ to the power {power:.2f}: with 1, halving the steps halves the error, and the pa
         for (rate, time), cell in rows.groupby(["rate", "time"], sort=False)
     ]  # fmt: skip
     limits = f"""A {NET} net on {IMAGES} digits, full batch, {rows["seed"].nunique()} seeds; 95 % intervals. The flow is
-solved to a tolerance of {TOLERANCE:g}. At rates at which the loss is steeper than 2 / rate descent cannot follow the flow at
+solved to a tolerance of {TOLERANCE:g}. At rates at which the loss is steeper than 2 / rate descent cannot follow the
+flow at
 all: see the part on steepness."""
     return "\n\n".join([text, markdown_table(header, lines), limits])
 
@@ -128,8 +131,10 @@ def draw(rows: pd.DataFrame) -> "Figure":
         ylabel="distance from the flow, % of the way",
     )
     for rate, own in rows.groupby("rate"):
-        right.plot(*own.groupby("time")["loss"].mean().reset_index().T.to_numpy(), "o-", label=f"rate {rate:g}")  # fmt: skip
-    right.plot(*rows.groupby("time")["flow_loss"].mean().reset_index().T.to_numpy(), "k--", label="flow")  # fmt: skip
+        losses = own.groupby("time")["loss"].mean()
+        right.plot(losses.index, losses, "o-", label=f"rate {rate:g}")
+    losses = rows.groupby("time")["flow_loss"].mean()
+    right.plot(losses.index, losses, "k--", label="flow")
     right.set(xscale="log", xlabel="time (steps times rate)", ylabel="loss", title="What it costs")
     for axis in (left, right):
         axis.legend(fontsize=8)

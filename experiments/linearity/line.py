@@ -6,7 +6,8 @@ import keras
 import pandas as pd
 
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import IMAGES, images, start_again
+from experiments.harness.programs import start_again
+from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import compiled, train
 from layerwise.diagnostics import Step, gauss_seidel, linearization
 
@@ -45,7 +46,7 @@ def measure(net: str, seeds: int) -> list[dict]:
 
 
 def of_step(step: Step) -> pd.DataFrame:
-    """One row a set of blocks: `predicted` and `actual`; of a single block, called by its number, `cosine` and `sign_changes`."""
+    """One row a set of blocks, single ones called by their numbers: what `linearization` and `gauss_seidel` find."""
     line = linearization(step, multiples=[1.0])
     both = line.merge(gauss_seidel(step), on="block", how="left").drop(columns="multiple")
     numbers = {name: str(number) for number, name in enumerate(step.names)}
@@ -61,15 +62,18 @@ def answer(rows: pd.DataFrame) -> str:
     mean = whole.groupby("rate")["share"].mean()
     signs, backwards = (turned.groupby("rate")[name].mean() for name in ("sign_changes", "turned"))
     text = f"""**The line is right for short steps and wrong for long ones, and the learning rate decides which.** At rate
-{low:g} the loss falls by {mean[low]:.1%} of what the straight line promises, at {middle:g} by {mean[middle]:.0%}, at {high:g} by
+{low:g} the loss falls by {mean[low]:.1%} of what the straight line promises, at {middle:g} by {mean[middle]:.0%}, at
+{high:g} by
 {mean[high]:.0%} (means over {whole["net"].nunique()} nets, {len(MOMENTS)} moments of training and {whole["seed"].nunique()}
 seeds).
 
 "Weight 129" does meet this: when the blocks before its own have moved, a weight's gradient has the other sign in
-{signs[low]:.2%} of cases at rate {low:g}, in {signs[middle]:.1%} at rate {middle:g} and in {signs[high]:.0%} at rate {high:g}. A
+{signs[low]:.2%} of cases at rate {low:g}, in {signs[middle]:.1%} at rate {middle:g} and in {signs[high]:.0%} at rate
+{high:g}. A
 whole block's gradient points backwards (its cosine with the one of before is below 0) in {backwards[low]:.1%},
 {backwards[middle]:.1%} and {backwards[high]:.0%} of cases. All blocks together still lowered the loss in
-{(whole["actual"] < 0).mean():.1%} of all steps looked at, and in {(whole[whole["rate"] == high]["actual"] < 0).mean():.0%} of
+{(whole["actual"] < 0).mean():.1%} of all steps looked at, and in
+{(whole[whole["rate"] == high]["actual"] < 0).mean():.0%} of
 those at rate {high:g}."""
     header = ["net", "step", *(f"rate {rate:g}" for rate in RATES)]
     lines = [
@@ -94,7 +98,8 @@ rate is looked at, not taken. Intervals are 95 % over seeds (second table: over 
 input; it moves first, so that its gradient is never stale."""
     return "\n\n".join(
         [text, "Actual change of the loss, in % of the predicted one:", markdown_table(header, lines),
-         "Weights whose gradient has turned sign after the blocks before have moved, in %:", markdown_table(depth, turns), limits]
+         "Weights whose gradient has turned sign after the blocks before have moved, in %:",
+         markdown_table(depth, turns), limits]
     )  # fmt: skip
 
 

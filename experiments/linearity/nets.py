@@ -32,18 +32,6 @@ def net(name: str) -> keras.Sequential:
     return keras.Sequential([keras.Input((64,)), *hidden, output])
 
 
-def start_again(model: keras.Model, seed: int) -> None:
-    """New weights, drawn by the layers' own initializers, and an optimizer that has not moved yet.
-
-    The start of a seed is the same for every schedule, optimizer and learning rate.
-    """
-    keras.utils.set_random_seed(seed)
-    model.set_weights(keras.models.clone_model(model).get_weights())
-    for variable in model.optimizer.variables:
-        if variable is not model.optimizer.learning_rate:
-            variable.assign(np.zeros(variable.shape))
-
-
 def repeated(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The same examples `steps` times: an epoch of them in batches of all examples is so many full-batch steps."""
     return np.tile(x, (steps, 1)), np.tile(y, (steps, 1))

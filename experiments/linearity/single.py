@@ -9,7 +9,8 @@ import scipy.linalg
 from scipy.optimize import minimize_scalar
 
 from experiments.harness.parts import Part, markdown_table, with_interval
-from experiments.linearity.nets import IMAGES, images, start_again
+from experiments.harness.programs import start_again
+from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import by_block, compiled, flat, hessian, train
 from layerwise.diagnostics import Step
 
@@ -117,10 +118,12 @@ def answer(rows: pd.DataFrame) -> str:
     start = found[found["after"] == 0]
     mean = start.groupby(["way", "steps"])["removed"].mean()
     best = {name: mean[f"{name} direction", 1] for name in ("gradient", "Adam's", "Newton's")}
-    text = f"""**No single straight step is enough, however well its direction and length are chosen.** From a new start, the
-exact best step along the gradient removes {best["gradient"]:.0%} of the loss, along Adam's direction {best["Adam's"]:.0%}, along
+    text = f"""**No single straight step is enough, however well its direction and length are chosen.** From a new
+start, the exact best step along the gradient removes {best["gradient"]:.0%} of the loss, along Adam's direction
+{best["Adam's"]:.0%}, along
 Newton's (best of {len(DAMPINGS)} dampings) {best["Newton's"]:.0%}. A thousand usual steps of gradient descent remove
-{mean["gradient descent", 1000]:.0%}, of Adam {mean["Adam", 1000]:.0%}. Ten usual steps of gradient descent, with no search for
+{mean["gradient descent", 1000]:.0%}, of Adam {mean["Adam", 1000]:.0%}. Ten usual steps of gradient descent, with no
+search for
 their length, remove {mean["gradient descent", 10]:.0%}. A step is a local correction; what it is worth is that it is cheap
 and that the next one starts from a fresh gradient."""
     header = ["way", *(f"from {'a new start' if not a else f'{a} steps on'}" for a in found["after"].unique())]  # fmt: skip
@@ -129,7 +132,8 @@ and that the next one starts from a fresh gradient."""
         name = f"best step along {way}" if "direction" in way else f"{steps} steps of {way}"
         values = [own["removed"] for _, own in cell.groupby("after")]
         lines.append([name, *(with_interval(value, factor=100) for value in values)])
-    limits = f"""Share of the loss removed, in %, means over {found["seed"].nunique()} seeds with 95 % intervals; a {NET} net on
+    limits = f"""Share of the loss removed, in %, means over {found["seed"].nunique()} seeds with 95 % intervals; a
+{NET} net on
 {IMAGES} digits, rates {RATES["gradient descent"]:g} and {RATES["Adam"]:g}, not tuned. Finding the best step takes dozens
 of evaluations, Newton's also a Hessian of all weights: this is a bound on what one step can do, not a method to use."""
     return "\n\n".join([text, markdown_table(header, lines), limits])
@@ -147,13 +151,15 @@ def draw(rows: pd.DataFrame) -> "Figure":
         own = rows[rows["after"] == after].assign(share=lambda r: r["loss"] / r["before"])
         for way, cell in own.groupby("way", sort=False):
             if "direction" in way:
-                axis.axhline(cell["share"].mean(), color=colors[way], linestyle="--", label=f"best single step, {way}")  # fmt: skip
+                label = f"best single step, {way}"
+                axis.axhline(cell["share"].mean(), color=colors[way], linestyle="--", label=label)
             else:
                 over = cell.groupby("steps")["share"].agg(["mean", "min", "max"])
                 axis.plot(over.index, over["mean"], "o-", color=colors[way], label=f"{way}, usual steps")  # fmt: skip
                 axis.fill_between(over.index, over["min"], over["max"], color=colors[way], alpha=0.2)  # fmt: skip
         title = "From a new start" if not after else f"After {after} steps of gradient descent"
-        axis.set(xscale="log", yscale="log", xlabel="steps", ylabel="loss that is left, as a share", title=title)  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="steps", title=title)
+        axis.set_ylabel("loss that is left, as a share")
         axis.legend(fontsize=7)
     return figure
 

@@ -1,4 +1,4 @@
-"""The linear theory of a sweep against quadratics, the flow and Newton's step against closed forms, the committed answer."""
+"""The linear theory of a sweep against quadratics, flow and Newton's step against closed forms."""
 
 from pathlib import Path
 
@@ -88,7 +88,8 @@ def test_the_flow_of_a_linear_net_is_an_exponential():
     step = Step(model, x, y)
     times = (0.5, 2.0, 20.0)
     matrix, gradient = hessian(step), flat(step.gradient)
-    expected = [scipy.linalg.solve(matrix, (scipy.linalg.expm(-t * matrix) - np.eye(len(matrix))) @ gradient) for t in times]  # fmt: skip
+    decays = [scipy.linalg.expm(-time * matrix) - np.eye(len(matrix)) for time in times]
+    expected = [scipy.linalg.solve(matrix, decay @ gradient) for decay in decays]
     np.testing.assert_allclose(flow.flow(step, times), expected, atol=1e-7)
 
 
