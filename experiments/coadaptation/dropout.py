@@ -112,9 +112,9 @@ dropout {most:g} as without: as an optimizer dropout is {"worse" if slower > 1 e
              with_interval(early["additivity"]), with_interval(run["additivity"])]
         )  # fmt: skip
     limits = f"""Additivity is the joint change of the loss over the sum of the changes when each block moves alone (1:
-they add up; below 0: together they do harm), on all training images with one mask. Means over {rows["seed"].nunique()} seeds
-with 95 % intervals; {TRAINED} digits trained on, {ALL - TRAINED} to test; Adam at {RATE:g} for all, which was not tuned, and
-no tuned weight decay to compare with."""
+they add up; below 0: together they do harm), on all training images with one mask. Means over
+{rows["seed"].nunique()} seeds with 95 % intervals; {TRAINED} digits trained on,
+{ALL - TRAINED} to test; Adam at {RATE:g} for all, which was not tuned, and no tuned weight decay to compare with."""
     return "\n\n".join([text, markdown_table(header, lines), limits])
 
 

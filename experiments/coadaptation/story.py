@@ -78,35 +78,37 @@ The largest rate tried that converges is {converged.index[converged].max():.3g}.
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """The output over the steps of each way; and the output after one and many steps by rate."""
+    """The steps of each way in the plane of w and v; and how far the output is from the target by rate."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    markers = iter("osD^")
-    for name in WAYS:
-        own = rows[rows["way"] == name]
-        left.plot(own["step"], own["w"] * own["v"], marker=next(markers), markersize=4, label=name)
-    left.set(xlabel="step", ylabel="output w · v", ylim=(-0.3, 0.3), title="From w = 0.1, v = 1")
+    w, v = np.linspace(-0.25, 0.25, 200), np.linspace(-1.5, 2.1, 400)
+    left.contour(w, v, np.outer(v, w), [TARGET], colors="0.4", linestyles="--")
+    left.annotate("output on target", (-0.21, 0.52), fontsize=8, color="0.3")
+    for (name, width), marker in zip(zip(WAYS, (5, 1.5, 1.5, 2), strict=True), "osD^", strict=True):
+        own = rows[(rows["way"] == name) & (rows["step"] <= 3)]
+        left.plot(
+            own["w"], own["v"], marker=marker, markersize=6, linewidth=width, alpha=0.8, label=name
+        )
+    left.plot(W, V, marker="*", color="black", markersize=14, zorder=5)
+    left.annotate("start", (W, V), (8, 6), textcoords="offset points")
+    left.set(
+        xlabel="w", ylabel="v", xlim=(-0.25, 0.25), ylim=(-1.5, 2.1), title="The first three steps"
+    )
+    left.legend(fontsize=8, loc="upper left")
     rates = rows[rows["way"] == "one rate for both"]
     for step, style in ((1, "-"), (1000, ".")):
         own = rates[rates["step"] == step]
-        error = np.abs(own["w"] * own["v"] - TARGET).clip(1e-9, 1e3)
+        error = np.abs(own["w"] * own["v"] - TARGET).fillna(np.inf).clip(1e-6, 1e3)
         right.plot(own["rate"], error, style, label=f"after {step} step{'s' if step > 1 else ''}")
-    right.set(
-        xscale="log",
-        yscale="log",
-        xlabel="one learning rate for both",
-        title="Both at once; cut at 1000, where it diverges",
-    )
-    right.set_ylabel("distance of the output from the target")
     for rate, name in zip(ALONE, "wv", strict=True):
         right.axvline(rate, color="0.5", linestyle="--")
-        right.annotate(f"{name} alone\nwould hit", (rate, 1e-8), fontsize=8, ha="right")
-    left.axhline(TARGET, color="0.3", linestyle="--")
-    left.annotate("target", (STEPS, TARGET), va="bottom", ha="right", fontsize=8)
-    for axis in (left, right):
-        axis.legend(fontsize=8)
+        right.annotate(f"{name} alone\nwould hit", (rate, 1e-5), fontsize=8, ha="right")
+    right.set(xscale="log", yscale="log", xlabel="one learning rate for both, which move at once")
+    right.set_ylabel("distance of the output from the target")
+    right.set_title("One rate for both (a distance of 1000 or more, at the top: it diverges)")
+    right.legend(fontsize=8, loc="center left")
     return figure
 
 

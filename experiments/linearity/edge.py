@@ -159,12 +159,13 @@ def draw(rows: pd.DataFrame) -> "Figure":
                     axis.plot(over.index, over["mean"], color=color, marker=".", label=what)
                     axis.fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
             axis.axhline(2 / rate, color="crimson", linestyle="--", label="2 / rate")
-            axis.set(title=f"{name}, {title}", ylim=(0, None))
+            axis.set_title(f"{name}, {title}")
     for axis in axes[-1]:
         axis.set_xlabel("Sweeps (each block has moved once)")
     for axis in axes[:, 0]:
         axis.set_ylabel("Largest eigenvalue")
-    axes[0, -1].legend(fontsize=7)
+        axis.set_ylim(bottom=0)
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside right center")
     figure.suptitle(
         f"Largest eigenvalue of the Hessian, whole net and each block (0: next to the input), rate {rate:g};\n"
         f"mean and range of {own['seed'].nunique()} seeds"
