@@ -2,7 +2,7 @@
 
 from experiments.harness import parts
 
-PARTS = ("story", "plane", "depth", "dropout")
+PARTS = ("story", "plane", "depth", "rates", "dropout")
 OPENING = """# Do layers that move at once cancel each other, and would one at a time be better?
 
 > The weight and its input can both flip sign because they don't communicate; the output is still 0.1 and they keep
