@@ -82,9 +82,11 @@ def answer(rows: pd.DataFrame) -> str:
     )
     rate = (apart["converges"] - together["converges"]).idxmax()
     joint, turns = (of.loc[rate, "converges"] for of in (together, apart))
-    text = f"""Starts of w and v from -4 to 4 ({len(FINE)} by {len(FINE)}), told after {LATE[-1]:,} steps of one
-learning rate. Endless cycles are rare: at most {cycling["cycles"]:.1%} of the starts of any map ({cycling["optimizer"]},
-{cycling["order"]}, rate {cycling["rate"]:g}). Plain and momentum descent converge or diverge, and the rate decides which.
+    rare = "Endless cycles are rare" if cycling["cycles"] < 0.05 else "Endless cycles are common"
+    text = f"""**{rare}: training converges or diverges, and the learning rate decides which.**
+Starts of w and v from -4 to 4 ({len(FINE)} by {len(FINE)}), told after {LATE[-1]:,} steps of one
+learning rate. Of the starts of any map at most {cycling["cycles"]:.1%} cycle ({cycling["optimizer"]},
+{cycling["order"]}, rate {cycling["rate"]:g}). Plain and momentum descent converge or diverge.
 Adam, whose moves have a bounded length, diverges from {adam["diverges"].max():.1%} of the starts at most; where it has not
 converged it is still on its way, or wanders.
 

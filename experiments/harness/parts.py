@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import re
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -59,27 +60,33 @@ def experiment(name: str, question: str, parts: Sequence[str], opening: str) -> 
 
 
 def answer(folder: Path, name: str, parts: dict[str, Part], opening: str) -> str:
-    """The question, and under the heading of each part that was measured its answer, figure and command.
+    """The question, the answer in short, and under the heading of each part its answer, figure and command.
+
+    In short are the first sentences in bold of each part that was measured.
 
     Raises:
         FileNotFoundError: Nothing was measured.
     """
-    texts = [opening]
+    short, texts = [], []
     for part_name, part in parts.items():
         rows = read(folder, part_name)
         if len(rows):
+            said = part.answer(rows)
+            short += [
+                f"- {sentence}" for sentence in re.findall(r"\*\*(.+?)\*\*", said, re.DOTALL)[:1]
+            ]
             command = f"python -m experiments run {name} --scale full --only {part_name}"
             texts += [
                 f"## {part.title}",
-                part.answer(rows),
+                said,
                 f"![{part.title}]({part_name}.png)",
                 f"From `{part_name}.csv` ({len(rows)} rows), which `{command}` measures.",
             ]
-    if len(texts) == 1:
+    if not texts:
         raise FileNotFoundError(
             f"no rows of {name} in {folder}/. Run it first: python -m experiments run {name}"
         )
-    return "\n\n".join(texts)
+    return "\n\n".join([opening, "**In short**", "\n".join(short), *texts])
 
 
 def read(folder: Path, part: str) -> pd.DataFrame:

@@ -101,11 +101,12 @@ def answer(rows: pd.DataFrame) -> str:
     def span(of, column):
         return f"{of[column].min():.2f} to {of[column].max():.2f}"
 
-    text = f"""Full-batch gradient descent makes the loss steeper until its largest eigenvalue is 2 / rate: any steeper, and
-each step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")} times 2 / rate
-(means of {runs["seed"].nunique()} seeds in {len(joint)} cells of net and rate).
+    text = f"""**All blocks at once train up to the edge of stability, 2 / rate; one block after the other goes
+{_beyond(turns)} it.** Full-batch gradient descent makes the loss steeper until its largest eigenvalue is 2 / rate: any
+steeper, and each step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")}
+times 2 / rate (means of {runs["seed"].nunique()} seeds in {len(joint)} cells of net and rate).
 
-**One block after the other it goes beyond.** The whole net's largest eigenvalue is {span(turns, "whole")} times 2 / rate,
+One block after the other, the whole net's largest eigenvalue is {span(turns, "whole")} times 2 / rate,
 and {finite} of {len(apart)} such runs stay finite. A block's own largest eigenvalue does not stop at 2 / rate either: that
 of the steepest block is {span(turns, "steepest_block")} times it.
 
@@ -127,6 +128,10 @@ sweeps."""
     return "\n\n".join(
         [text, markdown_table([*header, "rate / largest stable rate"], lines), limits]
     )
+
+
+def _beyond(turns):
+    return "beyond" if turns["whole"].min() > 1.05 else "not everywhere beyond"
 
 
 def _verdict(turns):

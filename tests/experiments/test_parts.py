@@ -18,7 +18,7 @@ def part_of(measured):
         cases=lambda scale: {f"seed {seed}": {"seed": seed} for seed in range(2 if scale == "quick" else 3)},
         measure=measure,
         draw=lambda rows: Figure(),
-        answer=lambda rows: f"The sum is {rows['value'].sum()}.",
+        answer=lambda rows: f"**The sum is {rows['value'].sum()}.**",
     )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_the_answer_has_question_figure_and_command(tmp_path):
         parts.answer(tmp_path, "which", {"one": part}, "# Why?")
     parts.measure(tmp_path, "one", part, "full")
     text = parts.answer(tmp_path, "which", {"one": part}, "# Why?")
-    assert text.startswith("# Why?") and "The sum is 30." in text and "(one.png)" in text
+    assert text.startswith("# Why?") and "- The sum is 30." in text and "(one.png)" in text
     assert "python -m experiments run which --scale full --only one" in text
 
 
