@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import re
+import textwrap
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,9 @@ from layerwise.comparison import frames, intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +71,13 @@ def answer(folder: Path, name: str, parts: dict[str, Part], opening: str) -> str
     Raises:
         FileNotFoundError: Nothing was measured.
     """
-    short, texts = [], []
+    short: list[str] = []
+    texts: list[str] = []
     for part_name, part in parts.items():
         rows = read(folder, part_name)
         if len(rows):
-            said = part.answer(rows)
-            short += [
-                f"- {sentence}" for sentence in re.findall(r"\*\*(.+?)\*\*", said, re.DOTALL)[:1]
-            ]
+            said = wrapped(part.answer(rows))
+            short += [f"- {' '.join(found.split())}" for found in _BOLD.findall(said)[:1]]
             command = f"python -m experiments run {name} --scale full --only {part_name}"
             texts += [
                 f"## {part.title}",
@@ -87,6 +90,21 @@ def answer(folder: Path, name: str, parts: dict[str, Part], opening: str) -> str
             f"no rows of {name} in {folder}/. Run it first: python -m experiments run {name}"
         )
     return "\n\n".join([opening, "**In short**", "\n".join(short), *texts])
+
+
+def wrapped(text: str, width: int = 120) -> str:
+    r"""Markdown whose paragraphs are wrapped anew, however numbers have lengthened their lines; tables stay.
+
+    Example:
+    >>> from experiments.harness.parts import wrapped
+    >>> wrapped("one\ntwo three\n\n| a |\n| - |", width=8)
+    'one two\nthree\n\n| a |\n| - |'
+    """
+    wrap = functools.partial(
+        textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False
+    )
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one if one.startswith("|") else wrap(one) for one in paragraphs)
 
 
 def read(folder: Path, part: str) -> pd.DataFrame:

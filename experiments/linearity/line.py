@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NETS = ("tanh 16-16", "tanh 16-16-16-16")
 MOMENTS = (1, 100, 1000)
-RATES = (0.01, 0.1, 1.0, 3.0)
+RATES = (0.01, 0.1, 1.0, 3.0, 10.0)
 TRAINED_AT = 0.5
 
 
@@ -58,14 +58,17 @@ def answer(rows: pd.DataFrame) -> str:
     whole = rows[rows["block"] == "all"].assign(share=lambda r: r["actual"] / r["predicted"])
     alone = rows[rows["cosine"].notna() & (rows["block"] != "0")]
     turned = alone.assign(turned=alone["cosine"] < 0)
-    low, middle, high = RATES[0], RATES[-2], RATES[-1]
-    mean = whole.groupby("rate")["share"].mean()
+    low, middle, high = RATES[0], 1.0, RATES[-1]
+    early, late = (
+        whole[whole["step"] == moment].groupby("rate")["share"].mean()
+        for moment in (MOMENTS[0], MOMENTS[-1])
+    )
     signs, backwards = (turned.groupby("rate")[name].mean() for name in ("sign_changes", "turned"))
-    text = f"""**The line is right for short steps and wrong for long ones, and the learning rate decides which.** At rate
-{low:g} the loss falls by {mean[low]:.1%} of what the straight line promises, at {middle:g} by {mean[middle]:.0%}, at
-{high:g} by
-{mean[high]:.0%} (means over {whole["net"].nunique()} nets, {len(MOMENTS)} moments of training and {whole["seed"].nunique()}
-seeds).
+    text = f"""**The straight line is right for short steps, and wrong for long ones.** After the first step of training,
+a step at rate {low:g} changes the loss by {early[low]:.1%} of what the straight line predicts, one at {middle:g} by
+{early[middle]:.0%}, one at {high:g} by {early[high]:.0%} (100 %: the line is exact; below 0: the loss rises). After
+{MOMENTS[-1]} steps it is {late[low]:.1%}, {late[middle]:.0%} and {late[high]:.0%}: which step is short depends on where
+training is (means over {whole["net"].nunique()} nets and {whole["seed"].nunique()} seeds; by net in the table).
 
 "Weight 129" does meet this: when the blocks before its own have moved, a weight's gradient has the other sign in
 {signs[low]:.2%} of cases at rate {low:g}, in {signs[middle]:.1%} at rate {middle:g} and in {signs[high]:.0%} at rate
@@ -85,16 +88,20 @@ those at rate {high:g}."""
         for (net, step), cell in whole.groupby(["net", "step"], sort=False)
     ]
     depth = ["net", "block", *(f"rate {rate:g}" for rate in RATES)]
+
+    def of_seeds(own):
+        return own.groupby("seed")["sign_changes"].mean()
+
     turns = [
         [
             net,
             block,
-            *(with_interval(own["sign_changes"], factor=100) for _, own in cell.groupby("rate")),
+            *(with_interval(of_seeds(own), factor=100) for _, own in cell.groupby("rate")),
         ]
         for (net, block), cell in alone.groupby(["net", "block"], sort=False)
     ]
     limits = f"""Full-batch gradient descent at rate {TRAINED_AT:g} on {IMAGES} digits; at each moment a step at each
-rate is looked at, not taken. Intervals are 95 % over seeds (second table: over seeds and moments). Block 0 is next to the
+rate is looked at, not taken. Intervals are 95 % over seeds, in the second table of means over moments. Block 0 is next to the
 input; it moves first, so that its gradient is never stale."""
     return "\n\n".join(
         [text, "Actual change of the loss, in % of the predicted one:", markdown_table(header, lines),
