@@ -101,8 +101,8 @@ those at rate {high:g}."""
         for (net, block), cell in alone.groupby(["net", "block"], sort=False)
     ]
     limits = f"""Full-batch gradient descent at rate {TRAINED_AT:g} on {IMAGES} digits; at each moment a step at each
-rate is looked at, not taken. Intervals are 95 % over seeds, in the second table of means over moments. Block 0 is next to the
-input; it moves first, so that its gradient is never stale."""
+rate is looked at, not taken. Intervals are 95 % over seeds, in the second table of means over moments. Block 0 is next to
+the input; it moves first, so that its gradient is never stale."""
     return "\n\n".join(
         [text, "Actual change of the loss, in % of the predicted one:", markdown_table(header, lines),
          "Weights whose gradient has turned sign after the blocks before have moved, in %:",
