@@ -53,12 +53,19 @@ def measure(optimizer: str, order: str, rate: float) -> list[dict]:
     return rows
 
 
-def agreement(rows: pd.DataFrame) -> tuple[int, int]:
-    """Starts for which package and closed form have the same outcome, and all that were compared."""
-    ours, theirs = (
-        "".join(rows[rows["by"] == f"{name}, few starts"]["outcomes"]) for name in ("package", "closed form")
-    )  # fmt: skip
-    return sum(a == b for a, b in zip(ours, theirs, strict=True)), len(theirs)
+def compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a start that the package was run from: `w`, `v`, and whether its outcome is that of the closed form."""
+    letters = {}
+    for name in ("package", "closed form"):
+        own = rows[rows["by"] == f"{name}, few starts"]
+        letters[name] = [letter for text in own["outcomes"] for letter in text]
+    return pd.DataFrame(
+        {
+            "w": np.repeat(own["w"].to_numpy(), len(COARSE)),
+            "v": np.tile(COARSE, len(own)),
+            "same": np.array(letters["package"]) == np.array(letters["closed form"]),
+        }
+    )
 
 
 def shares(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +81,9 @@ def shares(rows: pd.DataFrame) -> pd.DataFrame:
 
 def answer(rows: pd.DataFrame) -> str:
     """How much of the plane converges, cycles and diverges, and whether the package says the same."""
-    found, (same, compared) = shares(rows), agreement(rows)
+    found, both = shares(rows), compared(rows)
+    differ = both[~both["same"]]
+    diagonal = int((differ["w"] == differ["v"]).sum())
     cycling = found.loc[found["cycles"].idxmax()]
     sgd, adam = (found[found["optimizer"] == name] for name in ("SGD", "Adam"))
     together, apart = (
@@ -93,7 +102,10 @@ converged it is still on its way, or wanders.
 One weight at a time converges from more starts where the rate is large: at rate {rate:g} plain descent converges from
 {joint:.0%} of the starts when both weights move at once, and from {turns:.0%} when they take turns.
 
-The package, run from {compared} starts (rate {CHECKED:g}), has the outcome of the closed form in {same} of them."""
+The package, run from {len(both)} starts (rate {CHECKED:g}), has the outcome of the closed form in {both["same"].sum()} of
+them. Of the {len(differ)} others {diagonal} begin with w = v: exactly on that line training goes into the point w =
+v = 0, where
+the gradient is zero, and rounding decides whether it stays on the line."""
     header = ["optimizer", "rate", "schedule", *OUTCOMES.values()]
     lines = [
         [row["optimizer"], f"{row['rate']:g}", row["order"], *(f"{row[o]:.1%}" for o in OUTCOMES.values())]

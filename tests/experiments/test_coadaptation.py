@@ -56,8 +56,11 @@ def test_the_story_happens_with_a_rate_for_each_weight_in_the_package_too():
 
 
 def test_package_and_closed_form_agree_in_the_committed_map():
-    same, compared = plane.agreement(parts.read(RESULTS, "plane"))
-    assert same == compared == len(plane.COARSE) ** 2 * len(OPTIMIZERS) * len(ORDERS)
+    both = plane.compared(parts.read(RESULTS, "plane"))
+    assert len(both) == len(plane.COARSE) ** 2 * len(OPTIMIZERS) * len(ORDERS)
+    assert both["same"].mean() > 0.99
+    # On the line w = v rounding decides: without it training goes into the saddle at w = v = 0.
+    assert both[both["w"] != both["v"]]["same"].all()
 
 
 def test_the_answer_is_that_of_the_committed_frames():
