@@ -146,7 +146,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
         axis.set_ylabel("starts that converge, %")
     axes[-1, 0].legend(fontsize=8)
     patches = [Patch(color=COLORS[letter], label=name) for letter, name in OUTCOMES.items()]
-    figure.legend(handles=patches, loc="outside upper center", ncols=len(patches))
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
     figure.suptitle("Output w · v, target -0.1: what becomes of each start (star: the question's)")
     return figure
 

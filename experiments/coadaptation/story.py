@@ -85,7 +85,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
     left, right = figure.subplots(1, 2)
     w, v = np.linspace(-0.25, 0.25, 200), np.linspace(-1.5, 2.1, 400)
     left.contour(w, v, np.outer(v, w), [TARGET], colors="0.4", linestyles="--")
-    left.annotate("output on target", (-0.21, 0.52), fontsize=8, color="0.3")
+    left.annotate("output on target", (-0.24, 0.28), fontsize=8, color="0.3")
     for (name, width), marker in zip(zip(WAYS, (5, 1.5, 1.5, 2), strict=True), "osD^", strict=True):
         own = rows[(rows["way"] == name) & (rows["step"] <= 3)]
         left.plot(
@@ -107,7 +107,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
         right.annotate(f"{name} alone\nwould hit", (rate, 1e-5), fontsize=8, ha="right")
     right.set(xscale="log", yscale="log", xlabel="one learning rate for both, which move at once")
     right.set_ylabel("distance of the output from the target")
-    right.set_title("One rate for both (a distance of 1000 or more, at the top: it diverges)")
+    right.set_title("One rate for both (at the top: it diverges)")
     right.legend(fontsize=8, loc="center left")
     return figure
 

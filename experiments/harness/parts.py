@@ -128,8 +128,13 @@ def measure(folder: Path, name: str, part: Part, scale: str) -> None:
         print(f"{name}: {case}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def with_interval(values: Iterable[float], digits: int = 3, factor: float = 1) -> str:
-    """A mean over seeds with its 95 % interval, as an answer shows it.
+def with_interval(
+    values: Iterable[float],
+    digits: int = 3,
+    factor: float = 1,
+    of: Callable[[list[float]], tuple[float, float, float]] = intervals.mean,
+) -> str:
+    """A mean over seeds (or what `of` computes) with its 95 % interval, as an answer shows it.
 
     Example:
     >>> from experiments.harness.parts import with_interval
@@ -138,7 +143,7 @@ def with_interval(values: Iterable[float], digits: int = 3, factor: float = 1) -
     >>> with_interval([0.5, 0.7])
     '0.6'
     """
-    center, low, high = (factor * number for number in intervals.mean(list(values)))
+    center, low, high = (factor * number for number in of(list(values)))
     ends = "" if pd.isna(low) else f" [{low:.{digits}g}, {high:.{digits}g}]"
     return f"{center:.{digits}g}{ends}"
 
