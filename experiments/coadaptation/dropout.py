@@ -145,10 +145,9 @@ def draw(rows: pd.DataFrame) -> "Figure":
             label=f"dropout {share:g}",
         )
     left.set(yscale="log", xlabel="epoch", ylabel="loss, without dropping", title="At equal epochs")
-    right.set(xscale="log", xlabel="training loss", ylabel="test loss")
+    right.set(xscale="log", yscale="log", xlabel="training loss", ylabel="test loss")
     right.set_title("At equal training loss")
     right.invert_xaxis()
-    right.set_ylim(0.25, 0.6)
     for axis in (left, right):
         axis.legend(fontsize=8)
     return figure
