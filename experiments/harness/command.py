@@ -18,6 +18,8 @@ MODULES = (
     "experiments.interplay.experiment",
     "experiments.cost.experiment",
     "experiments.published.experiment",
+    "experiments.coadaptation.experiment",
+    "experiments.linearity.experiment",
 )
 NAMES = tuple(module.split(".")[1] for module in MODULES)
 

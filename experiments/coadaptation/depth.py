@@ -1,0 +1,144 @@
+"""Depth: do the blocks' moves add up or cancel, do small changes compound, and which learning rates are stable?"""
+
+from typing import TYPE_CHECKING
+
+import keras
+import pandas as pd
+
+from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.programs import start_again, steps_together
+from experiments.linearity.nets import IMAGES, images
+from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
+from experiments.linearity.training import train
+from layerwise.diagnostics import Step, compounding, interaction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The activation, and the variance of the initial weights times the number of inputs.
+KINDS = {"linear": 1.0, "tanh": 1.0, "relu": 2.0}
+DEPTHS = (2, 8, 32)
+WIDTH = 16
+FRACTIONS = (0.1, 0.5, 1.0)  # of the largest stable rate where all blocks move at once
+MOMENTS = (0, 50)
+ORDERS = ("simultaneous", "cyclic", "reverse")
+
+
+def cases(scale: str) -> dict[str, dict]:
+    """Every kind and depth."""
+    seeds, depths = (10, DEPTHS) if scale == "full" else (2, DEPTHS[:2])
+    return {
+        f"{kind}, {depth} layers, {seeds} seeds": {"kind": kind, "depth": depth, "seeds": seeds}
+        for depth in depths
+        for kind in KINDS
+    }
+
+
+def measure(kind: str, depth: int, seeds: int) -> list[dict]:
+    """Rows: for each seed, moment and fraction of the largest stable rate, what the blocks do together in a step."""
+    x, y = images()
+    model, rows = compiled(kind, depth), []
+    for seed in range(seeds):
+        start_again(model, seed)
+        for moment in MOMENTS:
+            if moment:
+                train(model, x, y, moment)
+            step = Step(model, x, y)
+            factors = steep_directions(step.hessian_vector, [w.size for w in step.weights], 10)
+            stable = {
+                order: largest_stable_rate(factors, turns_of(order, depth)) for order in ORDERS
+            }
+            for fraction in FRACTIONS:
+                model.optimizer.learning_rate = fraction * stable["simultaneous"]
+                step = Step(model, x, y)
+                found = compounding(step).set_index("block").loc["all"]
+                row = {"seed": seed, "moment": moment, "fraction": fraction, **stable}
+                row |= interaction(step).iloc[0][["additivity", "joint", "sum_of_parts"]].to_dict()
+                rows.append(row | {"compounded": float(found["compounded"])})
+            model.optimizer.learning_rate = 0.5 * stable["simultaneous"]
+    return rows
+
+
+def compiled(kind: str, depth: int) -> keras.Model:
+    """So many dense layers of equal width, the last one the linear output, under the squared error."""
+    start = keras.initializers.VarianceScaling(KINDS[kind], "fan_in")
+    hidden = [keras.layers.Dense(WIDTH, kind, kernel_initializer=start) for _ in range(depth - 1)]
+    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", steps_per_execution=steps_together(25))
+    return model
+
+
+def answer(rows: pd.DataFrame) -> str:
+    """What changes with depth."""
+    shallow, deep = rows["depth"].min(), rows["depth"].max()
+    at = rows[rows["fraction"] == FRACTIONS[1]].copy()
+    for order in ORDERS[1:]:
+        at[f"{order} gain"] = at[order] / at["simultaneous"]
+    mean = at.groupby("depth")[["simultaneous", "cyclic gain", "additivity", "compounded"]].mean()
+    own = rows.groupby(["depth", "fraction"])["additivity"].mean()
+    text = f"""**Depth lowers the rate that can be borne; at the same fraction of that rate, the blocks' moves cancel
+more.** The mean of the largest stable rate is {mean["simultaneous"][shallow]:.3g} for {shallow} layers and
+{mean["simultaneous"][deep]:.3g} for {deep} (linear theory at the measured Hessian). At {FRACTIONS[1]:g} of it the joint
+step brings {mean["additivity"][shallow]:.0%} of the sum of what the blocks bring alone with {shallow} layers, and
+{mean["additivity"][deep]:.0%} with {deep}; at a tenth of it {own[shallow, 0.1]:.0%} and {own[deep, 0.1]:.0%}. One learning
+rate manages co-adaptation by being small enough for all of the blocks together.
+
+Small changes do compound: if every block changes by its relative update, their product changes by
+{mean["compounded"][shallow]:.1%} with {shallow} layers, and by {mean["compounded"][deep]:.1%} with {deep}, at that rate.
+
+Moving one block at a time bears {mean["cyclic gain"][shallow]:.2f} times the rate with {shallow} layers, and
+{mean["cyclic gain"][deep]:.2f} times with {deep}, for as many gradients as there are layers."""
+    header = ["net", "layers", "after", "largest stable rate", "cyclic, in it", "reverse, in it",
+              *(f"additivity at {fraction:g} of it" for fraction in FRACTIONS), "compounded"]  # fmt: skip
+    lines = []
+    for (kind, depth, moment), cell in rows.groupby(["kind", "depth", "moment"], sort=False):
+        half = at[(at["kind"] == kind) & (at["depth"] == depth) & (at["moment"] == moment)]
+        lines.append(
+            [kind, str(depth), f"{moment} steps", with_interval(half["simultaneous"]),
+             with_interval(half["cyclic gain"]), with_interval(half["reverse gain"]),
+             *(with_interval(own["additivity"]) for _, own in cell.groupby("fraction")),
+             with_interval(half["compounded"])]
+        )  # fmt: skip
+    limits = f"""Layers of {WIDTH} units, {IMAGES} digits, full batch, plain gradient descent, squared error; means over
+{rows["seed"].nunique()} seeds with 95 % intervals. Additivity: the joint change of the loss over the sum of the changes of
+each block alone; 1: they add up, below 0: together they do harm. The training between the moments is at half the largest
+stable rate, all blocks at once. Equal parameters instead of equal width, and training under the other schedules, were not
+measured."""
+    return "\n\n".join([text, markdown_table(header, lines), limits])
+
+
+def draw(rows: pd.DataFrame) -> "Figure":
+    """By depth: the largest stable rate of each schedule, and additivity at each fraction of it."""
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(rows["kind"]))
+    figure = Figure(figsize=(3.6 * len(kinds) + 1.5, 6.6), layout="constrained")
+    axes = figure.subplots(2, len(kinds), squeeze=False, sharex=True, sharey="row")
+    own = rows[rows["moment"] == rows["moment"].max()]
+    for column, kind in zip(axes.T, kinds, strict=True):
+        cell = own[own["kind"] == kind]
+        for order, style in zip(ORDERS, ("-o", "--s", ":^"), strict=True):
+            mean = cell.groupby("depth")[order].mean()
+            column[0].plot(mean.index, mean, style, label=order)
+        shades = sns.color_palette("viridis", len(FRACTIONS))
+        for (fraction, of), color in zip(cell.groupby("fraction"), shades, strict=True):
+            over = of.groupby("depth")["additivity"].agg(["mean", "min", "max"])
+            column[1].plot(
+                over.index, over["mean"], "-o", color=color, label=f"at {fraction:g} of it"
+            )
+            column[1].fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
+        column[1].axhline(0, color="crimson", linestyle=":")
+        column[0].set(title=kind, xscale="log", yscale="log")
+        column[1].set(xlabel="layers", xticks=DEPTHS, xticklabels=DEPTHS)
+    axes[0, 0].set_ylabel("largest stable learning rate")
+    axes[1, 0].set_ylabel("additivity (1: moves add up,\nbelow 0: together they do harm)")
+    for row in axes:
+        row[-1].legend(fontsize=8)
+    figure.suptitle(
+        f"After {rows['moment'].max()} steps: mean (and range) of {rows['seed'].nunique()} seeds"
+    )
+    return figure
+
+
+PART = Part("Do moves cancel or compound as nets grow deeper?", cases, measure, draw, answer)

@@ -1,0 +1,156 @@
+"""Dropout: better optimization, or regularization? With and without, at equal epochs and at equal training loss."""
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import pandas as pd
+
+from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.programs import start_again
+from experiments.published.facts import digits
+from layerwise.comparison import intervals
+from layerwise.diagnostics import Step, interaction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHARES = (0.0, 0.25, 0.5)  # of units that are dropped
+TRAINED, ALL = 500, 1797  # images that are trained on; those after them test
+EPOCHS, EVERY, BATCH, RATE = 60, 4, 50, 0.002
+
+
+def cases(scale: str) -> dict[str, dict]:
+    """One a share of dropped units."""
+    seeds = 10 if scale == "full" else 2
+    return {
+        f"dropout {share:g}, {seeds} seeds": {"share": share, "seeds": seeds} for share in SHARES
+    }
+
+
+def measure(share: float, seeds: int) -> list[dict]:
+    """Rows: for each seed and moment of training, losses without dropping, and how the blocks' moves add up with it."""
+    data = digits(ALL)
+    x, y, test_x, test_y = data.x[:TRAINED], data.y[:TRAINED], data.x[TRAINED:], data.y[TRAINED:]
+    model, rows = compiled(share), []
+    for seed in range(seeds):
+        start_again(model, seed)
+        for epoch in range(0, EPOCHS + 1, EVERY):
+            if epoch:
+                model.fit(x, y, batch_size=BATCH, epochs=EVERY, verbose=0)
+            row = {"seed": seed, "epoch": epoch}
+            row["train_loss"], _ = map(float, model.test_on_batch(x, y))
+            row["test_loss"], row["test_accuracy"] = map(float, model.test_on_batch(test_x, test_y))
+            if epoch in (EVERY, EPOCHS):
+                row["additivity"] = float(interaction(Step(model, x, y))["additivity"].iloc[0])
+            rows.append(row)
+    return rows
+
+
+def compiled(share: float) -> keras.Model:
+    """Two hidden layers of 64 ReLUs, each with dropout, under Adam."""
+    hidden = [keras.layers.Dense(64, "relu", kernel_initializer="he_normal") for _ in range(2)]
+    drops = [keras.layers.Dropout(share) for _ in hidden]
+    layers = [layer for pair in zip(hidden, drops, strict=True) for layer in pair]
+    model = keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(RATE), loss=loss, metrics=["accuracy"])
+    return model
+
+
+def at_equal_training_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: epochs, test loss and accuracy where its training loss is that which every run of its seed reached.
+
+    Between two moments the logarithm of the training loss is taken to fall along a straight line.
+    """
+    found = []
+    for seed, own in rows.groupby("seed"):
+        level = own.groupby("share")["train_loss"].min().max()
+        for share, run in own.groupby("share"):
+            reached = int(np.argmax(run["train_loss"] <= level))
+            pair = run.iloc[max(reached - 1, 0) : reached + 1].sort_values("train_loss")
+            row = {"seed": seed, "share": share, "level": level}
+            for name in ("epoch", "test_loss", "test_accuracy"):
+                row[name] = np.interp(np.log(level), np.log(pair["train_loss"]), pair[name])
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def answer(rows: pd.DataFrame) -> str:
+    """Is it optimization or regularization, in numbers."""
+    end, equal = rows[rows["epoch"] == EPOCHS], at_equal_training_loss(rows)
+    shares = sorted(rows["share"].unique())
+    losses = {share: end[end["share"] == share].set_index("seed") for share in shares}
+    slower = losses[shares[-1]]["train_loss"].mean() / losses[0]["train_loss"].mean()
+    gains = [
+        f"with {share:g} dropped, {_difference(end, share)} after as many epochs and {_difference(equal, share)} at "
+        "the same training loss"
+        for share in shares[1:]
+    ]
+    text = f"""**As an optimizer dropout is {"worse" if slower > 1 else "better"}: after {EPOCHS} epochs the training
+loss with
+{shares[-1]:g} dropped (measured without dropping) is {slower:.3g} times that without.** The test loss, less that without
+dropout, is {"; ".join(gains)} (below 0: dropout is better). What is gained after as many epochs, but not at the same
+training
+loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that."""
+    header = ["dropped", "train loss", "test loss", "gap", "test accuracy, %", "epochs to the equal training loss",
+              "test loss there", "additivity early", "additivity at the end"]  # fmt: skip
+    lines = []
+    for share in shares:
+        run, there = end[end["share"] == share], equal[equal["share"] == share]
+        early = rows[(rows["share"] == share) & (rows["epoch"] == EVERY)]
+        lines.append(
+            [f"{share:g}", with_interval(run["train_loss"]), with_interval(run["test_loss"]),
+             with_interval(run["test_loss"] - run["train_loss"]), with_interval(run["test_accuracy"], factor=100),
+             with_interval(there["epoch"]), with_interval(there["test_loss"]),
+             with_interval(early["additivity"], of=intervals.median), with_interval(run["additivity"], of=intervals.median)]
+        )  # fmt: skip
+    limits = f"""Additivity is the joint change of the loss over the sum of the changes when each block moves alone (1:
+they add up; below 0: together they do harm), on all training images with one mask. Means, of
+additivity medians, over
+{rows["seed"].nunique()} seeds with 95 % intervals; {TRAINED} digits trained on,
+{ALL - TRAINED} to test; Adam at {RATE:g} for all, which was not tuned, and no tuned weight decay to compare with."""
+    return "\n\n".join([text, markdown_table(header, lines), limits])
+
+
+def _difference(rows, share):
+    """The test loss of a share less that without dropout, paired by seed, and what can be said of it."""
+    ours, none = (rows[rows["share"] == one].set_index("seed")["test_loss"] for one in (share, 0))
+    _, low, high = intervals.mean(ours - none)
+    verdict = "better" if high < 0 else "worse" if low > 0 else "not told from 0"
+    return f"{with_interval(ours - none)}, {verdict},"
+
+
+def draw(rows: pd.DataFrame) -> "Figure":
+    """Losses over the epochs, and the test loss over the training loss."""
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (share, own), color in zip(
+        rows.groupby("share"), sns.color_palette("colorblind"), strict=False
+    ):
+        mean = own[own["epoch"] > 0].groupby("epoch")[["train_loss", "test_loss"]].mean()
+        left.plot(
+            mean.index, mean["train_loss"], "--", color=color, label=f"dropout {share:g}, train"
+        )
+        left.plot(mean.index, mean["test_loss"], "-", color=color, label=f"dropout {share:g}, test")
+        right.plot(
+            mean["train_loss"],
+            mean["test_loss"],
+            "-o",
+            color=color,
+            markersize=4,
+            label=f"dropout {share:g}",
+        )
+    left.set(yscale="log", xlabel="epoch", ylabel="loss, without dropping", title="At equal epochs")
+    right.set(xscale="log", yscale="log", xlabel="training loss", ylabel="test loss")
+    right.set_title("At equal training loss")
+    right.invert_xaxis()
+    for axis in (left, right):
+        axis.legend(fontsize=8)
+    return figure
+
+
+PART = Part("Is dropout better optimization, or regularization?", cases, measure, draw, answer)

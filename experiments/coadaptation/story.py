@@ -1,0 +1,115 @@
+"""The story of the question, step by step: do the weight and its input both turn sign, and does it go on for ever?"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from experiments.coadaptation.two_weights import TARGET, closed_form
+from experiments.harness.parts import Part, markdown_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+W, V = 0.1, 1.0
+STEPS = 12
+# The rate at which w alone hits the target in one step is 1 / (2 v^2), and v alone 1 / (2 w^2).
+ALONE = (1 / (2 * V**2), 1 / (2 * W**2))
+WAYS = {
+    "both at once, rate for w": ("simultaneous", (ALONE[0], ALONE[0])),
+    "both at once, rate for v": ("simultaneous", (ALONE[1], ALONE[1])),
+    "both at once, each its own rate": ("simultaneous", ALONE),
+    "in turn, each its own rate": ("cyclic", ALONE),
+}
+RATES = np.geomspace(0.01, 100, 401)
+
+
+def cases(scale: str) -> dict[str, dict]:
+    """The ways, and all rates between 0.01 and 100."""
+    return {name: {"way": name} for name in (*WAYS, "one rate for both")}
+
+
+def measure(way: str) -> list[dict]:
+    """Rows: w and v after each step of a way; or after one and after many steps at each rate."""
+    if way in WAYS:
+        order, rates = WAYS[way]
+        states = closed_form(W, V, "SGD", rates, order, range(STEPS + 1))
+        return [
+            {"rate": rates[0], "step": step, "w": w, "v": v}
+            for step, (w, v) in enumerate(states.tolist())
+        ]
+    return [
+        {"rate": float(rate), "step": step, "w": float(w), "v": float(v)}
+        for rate in RATES
+        for step, (w, v) in zip((1, 1000), closed_form(W, V, "SGD", rate, "simultaneous", (1, 1000)), strict=True)
+    ]  # fmt: skip
+
+
+def answer(rows: pd.DataFrame) -> str:
+    """Whether the story as told happens, at which rates, and what happens instead."""
+    rates = rows[rows["way"] == "one rate for both"]
+    first, last = (rates[rates["step"] == step].set_index("rate") for step in (1, 1000))
+    turned = first.index[(first["w"] < 0) & (first["v"] < 0)]
+    converged = np.abs(last["w"] * last["v"] - TARGET) < 1e-3
+    both = int(converged.loc[turned].sum())
+    one, own, turn = (
+        rows[rows["way"] == name].set_index("step").eval("output = w * v")
+        for name in ("both at once, rate for w", "both at once, each its own rate", "in turn, each its own rate")
+    )  # fmt: skip
+    text = f"""**The story can happen, but not with one learning rate.** To make w alone go from {W:g} to {TARGET:g}, a step
+needs rate {ALONE[0]:g}; to make its input v alone go from {V:g} to {-V:g}, it needs rate {ALONE[1]:g}, because the gradient
+of v is only {W / V:g} times that of w. With each its own of these two rates, and both at once, it is exactly as told: after
+one step w is {own["w"][1]:.3g}, v is {own["v"][1]:.3g} and the output {own["output"][1]:.3g} again, after two all is as at
+the start, and so on for ever. In turn, with the same two rates, w moves first, the output is {turn["output"][1]:.3g}, the
+error is gone, and v stays at {turn["v"][2]:.3g}.
+
+**With one rate for both something else happens.** At rate {ALONE[0]:g}, w goes to {one["w"][1]:.3g} and v to
+{one["v"][1]:.3g}: the output is {one["output"][1]:.3g} after one step, and {one["output"][STEPS]:.4g} after {STEPS}. The
+weight with the larger effect does nearly all the work, and the other hardly moves. Both turn sign in the first step only at
+rates from {turned.min():.3g} on; of the {len(turned)} such rates tried up to {RATES.max():g}, {both} converge in the end.
+The largest rate tried that converges is {converged.index[converged].max():.3g}."""
+    header = ["way", "step", "w", "v", "output"]
+    lines = [
+        [name, str(step), *(f"{x:.4g}" for x in (row["w"], row["v"], row["w"] * row["v"]))]
+        for name in WAYS
+        for step, row in rows[rows["way"] == name].set_index("step").loc[:3].iterrows()
+    ]
+    return "\n\n".join([text, markdown_table(header, lines)])
+
+
+def draw(rows: pd.DataFrame) -> "Figure":
+    """The steps of each way in the plane of w and v; and how far the output is from the target by rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    w, v = np.linspace(-0.25, 0.25, 200), np.linspace(-1.5, 2.1, 400)
+    left.contour(w, v, np.outer(v, w), [TARGET], colors="0.4", linestyles="--")
+    left.annotate("output on target", (-0.24, 0.28), fontsize=8, color="0.3")
+    for (name, width), marker in zip(zip(WAYS, (5, 1.5, 1.5, 2), strict=True), "osD^", strict=True):
+        own = rows[(rows["way"] == name) & (rows["step"] <= 3)]
+        left.plot(
+            own["w"], own["v"], marker=marker, markersize=6, linewidth=width, alpha=0.8, label=name
+        )
+    left.plot(W, V, marker="*", color="black", markersize=14, zorder=5)
+    left.annotate("start", (W, V), (8, 6), textcoords="offset points")
+    left.set(
+        xlabel="w", ylabel="v", xlim=(-0.25, 0.25), ylim=(-1.5, 2.1), title="The first three steps"
+    )
+    left.legend(fontsize=8, loc="upper left")
+    rates = rows[rows["way"] == "one rate for both"]
+    for step, style in ((1, "-"), (1000, ".")):
+        own = rates[rates["step"] == step]
+        error = np.abs(own["w"] * own["v"] - TARGET).fillna(np.inf).clip(1e-6, 1e3)
+        right.plot(own["rate"], error, style, label=f"after {step} step{'s' if step > 1 else ''}")
+    for rate, name in zip(ALONE, "wv", strict=True):
+        right.axvline(rate, color="0.5", linestyle="--")
+        right.annotate(f"{name} alone\nwould hit", (rate, 1e-5), fontsize=8, ha="right")
+    right.set(xscale="log", yscale="log", xlabel="one learning rate for both, which move at once")
+    right.set_ylabel("distance of the output from the target")
+    right.set_title("One rate for both (at the top: it diverges)")
+    right.legend(fontsize=8, loc="center left")
+    return figure
+
+
+PART = Part("Do both turn sign and cycle for ever?", cases, measure, draw, answer)
