@@ -14,6 +14,7 @@ from experiments.harness.experiment import Experiment
 MODULES = (
     "experiments.convergence",
     "experiments.cost.experiment",
+    "experiments.dependence.experiment",
     "experiments.published.experiment",
 )
 NAMES = tuple(module.split(".")[1] for module in MODULES)

@@ -1,0 +1,124 @@
+"""Pictures: dense, local and convolutional nets on images as they are, shuffled, centred and whitened."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+import layerwise
+from experiments.dependence import nets, pixels
+from experiments.dependence.coupling import coupling
+from layerwise.comparison import Comparison, frames, tuning
+from layerwise.diagnostics import Step, quantity, steepest
+
+LOSS = 0.1  # the training loss whose updates are counted
+STEPS = (10, 100)  # where a step is looked at
+LONG = (10.0,)  # balls in which the best displacement is looked for, in lengths of the step
+SCALES = {
+    "quick": {"seeds": 5, "tuning_seeds": 1, "epochs": 8},
+    "full": {"seeds": 10, "tuning_seeds": 2, "epochs": 16},
+}
+QUICK_FORMS = ("as they are", "whitened")
+
+
+@quantity("cosine", "gain", by=("multiple",))
+def best_direction(step: Step) -> pd.DataFrame:
+    """`steepest` in balls of `LONG` times the step's length.
+
+    Example: the step of `layerwise.diagnostics.example`, where the ball also holds the minimum.
+
+    >>> import layerwise
+    >>> from experiments.dependence.pictures import best_direction
+    >>> found = best_direction(layerwise.diagnostics.example())
+    >>> found["multiple"].tolist(), found["gain"].item() < 0  # ten steps along the gradient would raise the loss
+    ([10.0], True)
+    """
+    length = float(np.linalg.norm(np.concatenate(step.displacement)))
+    found = steepest(step, radii=[multiple * length for multiple in LONG])
+    return found.assign(multiple=LONG)
+
+
+def probe() -> layerwise.Probe:
+    """What is measured of a step, on the batch just trained."""
+    return layerwise.Probe(quantities=("interaction", coupling, best_direction), every=STEPS)
+
+
+def run(folder: Path, name: str, data: layerwise.Data, n_classes: int, scale: str, seeds: int | None = None) -> None:
+    """Trains what is not in the folder yet: every net on every form, its learning rate tuned for each by itself.
+
+    Args:
+        folder: Where the frames go.
+        name: What the data set is called.
+        data: Images with labels.
+        n_classes: Number of classes.
+        scale: "quick" or "full".
+        seeds: Measured runs of each cell, in place of the scale's.
+    """
+    chosen = QUICK_FORMS if scale == "quick" else pixels.FORMS
+    images = pixels.forms(data, chosen)
+    models = nets.equal(data.train[0].shape[1:], n_classes)
+    counts = {net: build().count_params() for net, build in models.items()}
+    frames.write(
+        folder,
+        pixels=pixels.dependence_of(images),
+        nets=pd.DataFrame({"net": list(counts), "parameters": list(counts.values())}),
+    )
+    settings = SCALES[scale] | ({"seeds": seeds} if seeds else {})
+    layerwise.compare(
+        models=models,
+        data={f"{name}, {form}": one for form, one in images.items()},
+        schedules={"simultaneous": layerwise.Simultaneous},
+        optimizers={"SGD": keras.optimizers.SGD},
+        learning_rates=(0.03, 0.1, 0.3, 0.9),
+        batch_size=64,
+        probes=(probe,),
+        experiment="dependence",
+        results=folder,
+        **settings,
+    )
+
+
+def measured(comparison: Comparison) -> pd.DataFrame:
+    """One row a measured run: `net, form, seed, learning_rate, updates_to_loss` (infinite where it was missed), `test_score`,
+    `score_gap` and `train_loss`. Of each cell those tuned for cost count for the updates, those for score for the rest.
+    """
+    rows = []
+    for _, cell in comparison.runs.groupby(frames.KEY, sort=False):
+        fast, good = tuning.of_purpose(cell, "cost"), tuning.of_purpose(cell, "score")
+        updates = updates_to(comparison.curves, fast["run_id"], LOSS)
+        columns = ["model", "dataset", "seed", "learning_rate", "test_score", "score_gap", "train_loss"]
+        both = good[[*columns, "run_id", "status"]].merge(
+            fast[["seed", "run_id", "learning_rate"]], on="seed", suffixes=("", "_fast")
+        )
+        both["updates_to_loss"] = both["run_id_fast"].map(updates)
+        rows.append(both)
+    found = pd.concat(rows, ignore_index=True).rename(columns={"model": "net"})
+    found["form"] = found["dataset"].str.partition(", ")[2]
+    return found
+
+
+def updates_to(curves: pd.DataFrame, run_ids: pd.Series, loss: float) -> pd.Series:
+    """The first update after which a run's training loss is at most `loss`, by run; infinite where it never is.
+
+    Example:
+    >>> import pandas as pd
+    >>> from experiments.dependence.pictures import updates_to
+    >>> curves = pd.DataFrame({"run_id": ["a", "a", "b"], "update": [0, 15, 0], "split": "train",
+    ...                        "loss": [2.0, 0.05, 2.0]})
+    >>> updates_to(curves, pd.Series(["a", "b"]), 0.1).to_dict()
+    {'a': 15.0, 'b': inf}
+    """
+    own = curves[(curves["split"] == "train") & (curves["loss"] <= loss)]
+    first = own.groupby("run_id")["update"].min()
+    return first.reindex(list(run_ids)).astype("float64").fillna(np.inf)
+
+
+def steps_seen(comparison: Comparison) -> pd.DataFrame:
+    """What the Probes saw of the runs tuned for score: one row a run, step, quantity and measure, with its net and form."""
+    good = pd.concat(
+        tuning.of_purpose(cell, "score") for _, cell in comparison.runs.groupby(frames.KEY, sort=False)
+    )
+    named = good[["run_id", "model", "dataset", "seed"]].rename(columns={"model": "net"})
+    named["form"] = named["dataset"].str.partition(", ")[2]
+    return comparison.probes.merge(named, on="run_id")
