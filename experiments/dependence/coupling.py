@@ -5,7 +5,7 @@ import pandas as pd
 
 from layerwise.diagnostics import Step, quantity
 
-SAMPLES = 16
+SAMPLES = 8
 
 
 @quantity("within_layers", "between_layers", "all_weights")

@@ -10,38 +10,19 @@ import layerwise
 from experiments.dependence import nets, pixels
 from experiments.dependence.coupling import coupling
 from layerwise.comparison import Comparison, frames, tuning
-from layerwise.diagnostics import Step, quantity, steepest
 
 LOSS = 0.1  # the training loss whose updates are counted
-STEPS = (10, 100)  # where a step is looked at
-LONG = (10.0,)  # balls in which the best displacement is looked for, in lengths of the step
+STEPS = (50,)  # where a step is looked at
 SCALES = {
-    "quick": {"seeds": 5, "tuning_seeds": 1, "epochs": 8},
-    "full": {"seeds": 10, "tuning_seeds": 2, "epochs": 16},
+    "quick": {"seeds": 5, "tuning_seeds": 1, "epochs": 6},
+    "full": {"seeds": 10, "tuning_seeds": 1, "epochs": 12},
 }
 QUICK_FORMS = ("as they are", "whitened")
 
 
-@quantity("cosine", "gain", by=("multiple",))
-def best_direction(step: Step) -> pd.DataFrame:
-    """`steepest` in balls of `LONG` times the step's length.
-
-    Example: the step of `layerwise.diagnostics.example`, where the ball also holds the minimum.
-
-    >>> import layerwise
-    >>> from experiments.dependence.pictures import best_direction
-    >>> found = best_direction(layerwise.diagnostics.example())
-    >>> found["multiple"].tolist(), found["gain"].item() < 0  # ten steps along the gradient would raise the loss
-    ([10.0], True)
-    """
-    length = float(np.linalg.norm(np.concatenate(step.displacement)))
-    found = steepest(step, radii=[multiple * length for multiple in LONG])
-    return found.assign(multiple=LONG)
-
-
 def probe() -> layerwise.Probe:
     """What is measured of a step, on the batch just trained."""
-    return layerwise.Probe(quantities=("interaction", coupling, best_direction), every=STEPS)
+    return layerwise.Probe(quantities=("interaction", coupling), every=STEPS)
 
 
 def run(folder: Path, name: str, data: layerwise.Data, n_classes: int, scale: str, seeds: int | None = None) -> None:
@@ -70,7 +51,7 @@ def run(folder: Path, name: str, data: layerwise.Data, n_classes: int, scale: st
         data={f"{name}, {form}": one for form, one in images.items()},
         schedules={"simultaneous": layerwise.Simultaneous},
         optimizers={"SGD": keras.optimizers.SGD},
-        learning_rates=(0.03, 0.1, 0.3, 0.9),
+        learning_rates=(0.1, 0.3, 0.9),
         batch_size=64,
         probes=(probe,),
         experiment="dependence",
