@@ -50,4 +50,3 @@ def coupling(step: Step, samples: int = SAMPLES, seed: int = 0) -> pd.DataFrame:
         "all_weights": whole / alone,
     }
     return pd.DataFrame([row])
-

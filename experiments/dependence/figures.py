@@ -37,7 +37,12 @@ def two_weights(quadratics: pd.DataFrame, balls: pd.DataFrame, ways: pd.DataFram
         simultaneous, x="rounds", y="problem", hue="preconditioner", order=names, linestyle="none",
         dodge=0.4, errorbar=None, estimator="median", palette="colorblind", markers=["o", "s", "D"], ax=taken,
     )  # fmt: skip
-    taken.set(xscale="log", title="Rounds until 1/10000 of the loss is left", xlabel="Rounds, all at once", ylabel="")
+    taken.set(
+        xscale="log",
+        title="Rounds until 1/10000 of the loss is left",
+        xlabel="Rounds, all at once",
+        ylabel="",
+    )
     taken.legend(title="Preconditioner")
     return figure
 
@@ -50,17 +55,38 @@ def _valley(axis, ways):
     loss = (first**2 + second**2) / 2 + correlation * first * second
     axis.contourf(first, second, np.sqrt(loss), levels=18, cmap="crest")
     _draw_ways(axis, ways.rename(columns={"schedule": "what"}))
-    axis.set(title=f"Two weights of correlation {correlation:.2g}", xlabel="First weight", ylabel="Second weight")
+    axis.set(
+        title=f"Two weights of correlation {correlation:.2g}",
+        xlabel="First weight",
+        ylabel="Second weight",
+    )
 
 
 def _draw_ways(axis, ways):
-    for (name, way), color in zip(ways.groupby("what", sort=False), ("white", "orange"), strict=False):
-        axis.plot(way["first"], way["second"], marker="o", markersize=3.5, linewidth=1.2, color=color, label=name)
-    axis.plot(*ways[["first", "second"]].iloc[0], marker="*", markersize=13, color="red", linestyle="", label="start")
+    for (name, way), color in zip(
+        ways.groupby("what", sort=False), ("white", "orange"), strict=False
+    ):
+        axis.plot(
+            way["first"],
+            way["second"],
+            marker="o",
+            markersize=3.5,
+            linewidth=1.2,
+            color=color,
+            label=name,
+        )
+    axis.plot(
+        *ways[["first", "second"]].iloc[0],
+        marker="*",
+        markersize=13,
+        color="red",
+        linestyle="",
+        label="start",
+    )
     axis.legend(loc="lower left", facecolor="0.35", labelcolor="white")
 
 
-def slices(planes: pd.DataFrame, weights: pd.DataFrame, directions: pd.DataFrame) -> Figure:
+def slices(planes: pd.DataFrame, directions: pd.DataFrame) -> Figure:
     """The loss over two weights of a trained net with ways on it, and how the best direction of all weights turns."""
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -71,10 +97,25 @@ def slices(planes: pd.DataFrame, weights: pd.DataFrame, directions: pd.DataFrame
     for axis, form in zip(axes, forms, strict=False):
         own = planes[planes["form"] == form]
         grid = own[own["what"] == "loss"].pivot(index="second", columns="first", values="loss")
-        axis.contourf(grid.columns, grid.index, np.sqrt(grid - grid.to_numpy().min()), levels=18, cmap="crest")
+        axis.contourf(
+            grid.columns, grid.index, np.sqrt(grid - grid.to_numpy().min()), levels=18, cmap="crest"
+        )
         _draw_ways(axis, own[own["what"] != "loss"])
-        axis.set(title=f"Two weights of a trained net, pixels {form}", xlabel="First weight, moved by", ylabel="Second weight, moved by")
-    sns.lineplot(directions, x="multiple", y="cosine", hue="form", marker="o", palette="colorblind", seed=0, ax=axes[-1])
+        axis.set(
+            title=f"Two weights of a trained net, pixels {form}",
+            xlabel="First weight, moved by",
+            ylabel="Second weight, moved by",
+        )
+    sns.lineplot(
+        directions,
+        x="multiple",
+        y="cosine",
+        hue="form",
+        marker="o",
+        palette="colorblind",
+        seed=0,
+        ax=axes[-1],
+    )
     axes[-1].set(
         xscale="log", ylim=(0, 1.03), title="All weights: is the gradient the best direction?",
         xlabel="Length of the step, in steps of training", ylabel="Cosine between gradient and best step",
@@ -105,13 +146,21 @@ def pictures(rows: pd.DataFrame) -> Figure:
     known = [net for net in nets.NETS if net in set(rows["net"])]
     palette = dict(zip(known, sns.color_palette("colorblind"), strict=False))
     markers = dict(zip(known, "osD", strict=False))
-    for axis, (column, (title, is_log, estimate)) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+    for axis, (column, (title, is_log, estimate)) in zip(
+        figure.subplots(2, 2).flat, PANELS.items(), strict=True
+    ):
         for k, net in enumerate(known):
             own = rows[rows["net"] == net]
             found = [estimate(own.loc[own["form"] == form, column]) for form in forms]
             places = np.arange(len(forms)) + 0.18 * (k - (len(known) - 1) / 2)
             center, low, high = np.array(found).T
-            axis.vlines(places, low, np.where(np.isfinite(high), high, np.nan), color=palette[net], linewidth=2)
+            axis.vlines(
+                places,
+                low,
+                np.where(np.isfinite(high), high, np.nan),
+                color=palette[net],
+                linewidth=2,
+            )
             axis.plot(places, center, markers[net], color=palette[net], label=net, markersize=7)
         axis.set_xticks(range(len(forms)), forms)
         axis.set_title(title)

@@ -40,7 +40,9 @@ class LocallyConnected(layers.Layer):
         _, height, width, channels = shape
         self.places = -(-height // self.strides), -(-width // self.strides)
         seen = SIDE * SIDE * channels
-        start = keras.initializers.RandomNormal(stddev=(2 / seen) ** 0.5)  # He's, of what a unit sees
+        start = keras.initializers.RandomNormal(
+            stddev=(2 / seen) ** 0.5
+        )  # He's, of what a unit sees
         self.kernel = self.add_weight((*self.places, seen, self.filters), start, name="kernel")
         self.bias = self.add_weight((*self.places, self.filters), "zeros", name="bias")
 

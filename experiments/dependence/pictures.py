@@ -25,7 +25,14 @@ def probe() -> layerwise.Probe:
     return layerwise.Probe(quantities=("interaction", coupling), every=STEPS)
 
 
-def run(folder: Path, name: str, data: layerwise.Data, n_classes: int, scale: str, seeds: int | None = None) -> None:
+def run(
+    folder: Path,
+    name: str,
+    data: layerwise.Data,
+    n_classes: int,
+    scale: str,
+    seeds: int | None = None,
+) -> None:
     """Trains what is not in the folder yet: every net on every form, its learning rate tuned for each by itself.
 
     Args:
@@ -68,7 +75,15 @@ def measured(comparison: Comparison) -> pd.DataFrame:
     for _, cell in comparison.runs.groupby(frames.KEY, sort=False):
         fast, good = tuning.of_purpose(cell, "cost"), tuning.of_purpose(cell, "score")
         updates = updates_to(comparison.curves, fast["run_id"], LOSS)
-        columns = ["model", "dataset", "seed", "learning_rate", "test_score", "score_gap", "train_loss"]
+        columns = [
+            "model",
+            "dataset",
+            "seed",
+            "learning_rate",
+            "test_score",
+            "score_gap",
+            "train_loss",
+        ]
         both = good[[*columns, "run_id", "status"]].merge(
             fast[["seed", "run_id", "learning_rate"]], on="seed", suffixes=("", "_fast")
         )
@@ -98,7 +113,8 @@ def updates_to(curves: pd.DataFrame, run_ids: pd.Series, loss: float) -> pd.Seri
 def steps_seen(comparison: Comparison) -> pd.DataFrame:
     """What the Probes saw of the runs tuned for score: one row a run, step, quantity and measure, with its net and form."""
     good = pd.concat(
-        tuning.of_purpose(cell, "score") for _, cell in comparison.runs.groupby(frames.KEY, sort=False)
+        tuning.of_purpose(cell, "score")
+        for _, cell in comparison.runs.groupby(frames.KEY, sort=False)
     )
     named = good[["run_id", "model", "dataset", "seed"]].rename(columns={"model": "net"})
     named["form"] = named["dataset"].str.partition(", ")[2]

@@ -44,7 +44,12 @@ def forms(data: layerwise.Data, chosen: tuple[str, ...] = FORMS) -> dict[str, la
     def whitened(x):
         return (centred(x).reshape(len(x), -1) @ decorrelate).astype("float32").reshape(x.shape)
 
-    changes = {"as they are": lambda x: x, "shuffled": shuffled, "centred": centred, "whitened": whitened}
+    changes = {
+        "as they are": lambda x: x,
+        "shuffled": shuffled,
+        "centred": centred,
+        "whitened": whitened,
+    }
     return {form: _changed(data, changes[form]) for form in chosen}
 
 

@@ -20,14 +20,19 @@ GRID = 25
 ROUNDS, REACHED = 60, 0.01  # part of the slice's loss above its minimum that is left
 
 
-def run(folder: Path, data: layerwise.Data, n_classes: int, scale: str, seeds: int | None = None) -> None:
+def run(
+    folder: Path, data: layerwise.Data, n_classes: int, scale: str, seeds: int | None = None
+) -> None:
     """Measures the seeds that are not in the folder yet."""
     found = {name: read(folder, name) for name in ("weights", "slices", "planes", "directions")}
     images = pixels.forms(data, FORMS)
     build = nets.equal(data.train[0].shape[1:], n_classes)["dense"]
     for seed in range(seeds or SEEDS[scale]):
         for form, one in images.items():
-            if len(found["weights"]) and ((found["weights"][["seed", "form"]] == (seed, form)).all(axis=1)).any():
+            if (
+                len(found["weights"])
+                and ((found["weights"][["seed", "form"]] == (seed, form)).all(axis=1)).any()
+            ):
                 continue
             about = {"seed": seed, "form": form, "backend": keras.backend.backend()}
             rows = measure(trained(build, one, seed), with_plane=seed == 0)
@@ -72,7 +77,9 @@ def measure(step: Step, with_plane: bool = False) -> dict[str, list[dict]]:
     }
     first, second = np.unravel_index(np.argmax(np.abs(np.triu(correlation, 1))), correlation.shape)
     two = Slice(step, places[[first, second]], hessian[np.ix_([first, second], [first, second])])
-    directions = steepest(step, radii=np.array(MULTIPLES) * np.linalg.norm(np.concatenate(step.displacement)))
+    directions = steepest(
+        step, radii=np.array(MULTIPLES) * np.linalg.norm(np.concatenate(step.displacement))
+    )
     directions = directions.assign(multiple=MULTIPLES).to_dict("records")
     slices, ways = two.descents()
     plane = [*ways, *two.plane(ways)] if with_plane else []
@@ -133,7 +140,11 @@ class Slice:
         for schedule in descent.SCHEDULES:
             per_round = 1 if schedule == "all at once" else 2
             points = descent.path(
-                lambda p: self.loss_and_gradient(p)[1], self.start, rate, schedule, ROUNDS * per_round
+                lambda p: self.loss_and_gradient(p)[1],
+                self.start,
+                rate,
+                schedule,
+                ROUNDS * per_round,
             )
             rounds = points[::per_round]
             left = np.array([self.loss_and_gradient(p)[0] - self.least for p in rounds]) / above
@@ -141,7 +152,8 @@ class Slice:
             rows.append(
                 {
                     "schedule": schedule,
-                    "correlation": self.hessian[0, 1] / np.sqrt(self.hessian[0, 0] * self.hessian[1, 1]),
+                    "correlation": self.hessian[0, 1]
+                    / np.sqrt(self.hessian[0, 0] * self.hessian[1, 1]),
                     "foretold": descent.contraction(self.hessian, rate, schedule),
                     "rounds": float(there[0]) if len(there) else np.inf,
                 }
@@ -154,10 +166,19 @@ class Slice:
 
     def plane(self, ways: list[dict]) -> list[dict]:
         """The loss over a square that holds the ways."""
-        half = 1.3 * max(np.abs([way[k] - m for way in ways]).max() for k, m in zip(("first", "second"), self.minimum, strict=True))
+        half = 1.3 * max(
+            np.abs([way[k] - m for way in ways]).max()
+            for k, m in zip(("first", "second"), self.minimum, strict=True)
+        )
         across = np.linspace(-half, half, GRID)
         return [
-            {"what": "loss", "step": 0, "first": a, "second": b, "loss": self.loss_and_gradient(np.array([a, b]))[0]}
+            {
+                "what": "loss",
+                "step": 0,
+                "first": a,
+                "second": b,
+                "loss": self.loss_and_gradient(np.array([a, b]))[0],
+            }
             for a in self.minimum[0] + across
             for b in self.minimum[1] + across
         ]
