@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import layerwise
-from experiments.dependence import pictures, quadratics, slices
+from experiments.dependence import picture_answer, pictures, quadratics, slices
 from experiments.dependence.answer import answer
-from experiments.dependence.picture_answer import picture_rows
 from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
@@ -77,7 +76,7 @@ def _draw(folder):
     if len(planes := slices.read(folder, "planes")):
         drawn["slices"] = figures.slices(planes, slices.read(folder, "directions"))
     if (folder / "runs.csv").exists():
-        drawn["pictures"] = figures.pictures(picture_rows(folder))
+        drawn["pictures"] = figures.pictures(picture_answer.rows_of(folder))
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png")
         print(f"drawn: {folder / name}.png")

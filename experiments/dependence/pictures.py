@@ -7,22 +7,15 @@ import numpy as np
 import pandas as pd
 
 import layerwise
-from experiments.dependence import nets, pixels
-from experiments.dependence.coupling import coupling
+from experiments.dependence import looks, nets, pixels
 from layerwise.comparison import Comparison, frames, tuning
 
 LOSS = 0.1  # the training loss whose updates are counted
-STEPS = (50,)  # where a step is looked at
 SCALES = {
     "quick": {"seeds": 5, "tuning_seeds": 1, "epochs": 6},
     "full": {"seeds": 10, "tuning_seeds": 1, "epochs": 12},
 }
 QUICK_FORMS = ("as they are", "whitened")
-
-
-def probe() -> layerwise.Probe:
-    """What is measured of a step, on the batch just trained."""
-    return layerwise.Probe(quantities=("interaction", coupling), every=STEPS)
 
 
 def run(
@@ -60,16 +53,17 @@ def run(
         optimizers={"SGD": keras.optimizers.SGD},
         learning_rates=(0.1, 0.3, 0.9),
         batch_size=64,
-        probes=(probe,),
         experiment="dependence",
         results=folder,
         **settings,
     )
+    looks.run(folder, images, models, settings["seeds"])
 
 
 def measured(comparison: Comparison) -> pd.DataFrame:
-    """One row a measured run: `net, form, seed, learning_rate, updates_to_loss` (infinite where it was missed), `test_score`,
-    `score_gap` and `train_loss`. Of each cell those tuned for cost count for the updates, those for score for the rest.
+    """One row a measured run: `net, form, seed, learning_rate, updates_to_loss` (infinite where it was missed),
+    `test_score`, `score_gap` and `train_loss`. Of each cell those tuned for cost count for the updates, those tuned for
+    score for the rest.
     """
     rows = []
     for _, cell in comparison.runs.groupby(frames.KEY, sort=False):
@@ -108,14 +102,3 @@ def updates_to(curves: pd.DataFrame, run_ids: pd.Series, loss: float) -> pd.Seri
     own = curves[(curves["split"] == "train") & (curves["loss"] <= loss)]
     first = own.groupby("run_id")["update"].min()
     return first.reindex(list(run_ids)).astype("float64").fillna(np.inf)
-
-
-def steps_seen(comparison: Comparison) -> pd.DataFrame:
-    """What the Probes saw of the runs tuned for score: one row a run, step, quantity and measure, with its net and form."""
-    good = pd.concat(
-        tuning.of_purpose(cell, "score")
-        for _, cell in comparison.runs.groupby(frames.KEY, sort=False)
-    )
-    named = good[["run_id", "model", "dataset", "seed"]].rename(columns={"model": "net"})
-    named["form"] = named["dataset"].str.partition(", ")[2]
-    return comparison.probes.merge(named, on="run_id")

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.dependence import descent
-from layerwise.comparison import frames
+from experiments.dependence.words import number, table
+from layerwise.comparison import frames, intervals
 
 CORRELATIONS = (0.0, 0.5, 0.9, 0.99)
 RADII = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # of the distance to the minimum
@@ -99,3 +100,72 @@ def _ways(hessian, rounds=12):
         points = descent.path(lambda w: hessian @ w, np.array(START), rate, schedule, steps)
         for step, (first, second) in enumerate(points):
             yield {"schedule": schedule, "step": step, "first": first, "second": second}
+
+
+def answer(folder: Path) -> tuple[str, str] | None:
+    """`(in short, in full)` from the frames; None where there are none."""
+    rows, balls = frames_of(folder)
+    if rows.empty:
+        return None
+    most = max(CORRELATIONS)
+    hard, uneven = f"correlation {most:g}", "unequal curvature"
+    plain = balls[(balls["problem"] == hard) & (balls["preconditioner"] == "none")]
+    near, far = (
+        number(intervals.mean(plain.loc[plain["radius"] == radius, "cosine"]), "{:.3f}")
+        for radius in (min(RADII), max(RADII))
+    )
+    rounds = rows.groupby(["problem", "preconditioner", "schedule"])["rounds"].median()
+    slow, turns = (rounds[hard, "none", schedule] for schedule in descent.SCHEDULES)
+    independent = rounds["correlation 0", "none", "all at once"]
+    short = (
+        "Over a short step the gradient is the steepest direction, however much weights depend on each other "
+        "(two weights of "
+        f"correlation {most:g}: cosine {near} with the best step). You are right about a long step: all the way "
+        "to the minimum "
+        f"the best direction is another one (cosine {far}). So dependence does not make the gradient wrong, it "
+        "makes the way "
+        f"long: {slow:.0f} rounds for these two weights, {independent:.0f} for independent ones."
+    )
+    cells = [
+        [
+            problem,
+            f"{own.loc[own['preconditioner'] == 'none', 'condition_number'].iloc[0]:.3g}",
+            *(f"{rounds[problem, 'none', schedule]:.0f}" for schedule in descent.SCHEDULES),
+            *(
+                f"{rounds[problem, name, 'all at once']:.0f}"
+                for name in ("each weight", "whitened")
+            ),
+        ]
+        for problem, own in rows.groupby("problem", sort=False)
+    ]
+    header = [
+        "two weights",
+        "condition number",
+        *descent.SCHEDULES,
+        "each weight scaled",
+        "whitened",
+    ]
+    scaled = {name: rounds[name, "each weight", "all at once"] for name in (hard, uneven)}
+    full = (
+        "## Two weights\n\n![Two weights that depend on each other](two-weights.png)\n\n"
+        f"Rounds, a step of each weight, until 1/{1 / REACHED:.0f} of the loss is left, at the best constant "
+        "rate; medians "
+        f"over {STARTS} starts.\n\n{table(header, cells)}\n\n"
+        f"- One weight at a time, each with a fresh gradient, takes {turns:.0f} rounds in place of {slow:.0f} at "
+        "correlation "
+        f"{most:g}: the second weight sees what the first has done. The valley stays as narrow as it is.\n"
+        "- A preconditioner that scales each weight by itself, as Adam does, repairs unequal curvature "
+        f"({rounds[uneven, 'none', 'all at once']:.0f} rounds become {scaled[uneven]:.0f}) and leaves dependence "
+        "as it is "
+        f"({slow:.0f} become {scaled[hard]:.0f}). Whitening repairs both "
+        f"({rounds[hard, 'whitened', 'all at once']:.0f}): "
+        "only there is the gradient the best direction for any length of step."
+    )
+    return short, full
+
+
+def frames_of(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`(rounds, balls)`; empty ones where nothing was measured."""
+    paths = [Path(folder) / f"{name}.csv" for name in ("quadratics", "balls")]
+    rows, balls = (pd.read_csv(path) if path.exists() else pd.DataFrame() for path in paths)
+    return rows, balls

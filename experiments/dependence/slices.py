@@ -1,5 +1,6 @@
 """Slices: the weights into one unit of a trained net, and the two of them that depend most on each other."""
 
+import functools
 from pathlib import Path
 
 import keras
@@ -9,15 +10,16 @@ from scipy.optimize import minimize
 
 import layerwise
 from experiments.dependence import descent, nets, pixels
-from layerwise.comparison import frames
+from experiments.dependence.words import number, table
+from layerwise.comparison import frames, intervals
 from layerwise.diagnostics import Step, steepest
 
 SEEDS = {"quick": 2, "full": 10}
 FORMS = ("as they are", "whitened")
 EPOCHS, RATE, EXAMPLES, MOST = 10, 0.1, 256, 64
 MULTIPLES = (1.0, 3.0, 10.0, 30.0, 100.0)  # of a step's length
-GRID = 25
-ROUNDS, REACHED = 60, 0.01  # part of the slice's loss above its minimum that is left
+GRID = 21
+ROUNDS, REACHED = 150, 0.01  # part of the slice's loss above its minimum that is left
 
 
 def run(
@@ -87,7 +89,9 @@ def measure(step: Step, with_plane: bool = False) -> dict[str, list[dict]]:
 
 
 def unit_with_most(step: Step) -> np.ndarray:
-    """Places, in the first block's vector, of the weights into the unit of its largest gradient; at most `MOST` of them."""
+    """Places, in the first block's vector, of the weights into the unit of its largest gradient; at most `MOST` "
+    "of them.
+    """
     kernel = step.blocks[0].variables[0]
     inputs, units = kernel.shape
     gradient = step.gradient[0][: inputs * units].reshape(inputs, units)
@@ -118,6 +122,7 @@ class Slice:
 
     def __init__(self, step: Step, places: np.ndarray, hessian: np.ndarray):
         self.step, self.places, self.hessian = step, places, hessian
+        self._at = functools.lru_cache(maxsize=8)(self._compute)
         found = minimize(self.loss_and_gradient, np.zeros(2), jac=True, method="BFGS")
         self.minimum, self.least = found.x, found.fun
         # From here, against the direction in which the two depend on each other, the way to the minimum is long.
@@ -126,43 +131,51 @@ class Slice:
         self.start = self.minimum + (weak + 0.3 * steep)
 
     def loss_and_gradient(self, moves: np.ndarray) -> tuple[float, np.ndarray]:
-        """At so large moves of the two weights."""
+        """At so large moves of the two weights; what was computed once is remembered."""
+        return self._at(tuple(moves))
+
+    def _compute(self, moves):
         whole = np.zeros_like(self.step.weights[0])
         whole[self.places] = moves
         loss, gradient = self.step.gradient_at([whole, *[None] * (len(self.step.weights) - 1)])
         return loss, gradient[0][self.places]
 
     def descents(self) -> tuple[list[dict], list[dict]]:
-        """`(rows, ways)`: how many rounds each schedule takes, beside what the two weights' Hessian foretells; its points."""
+        """`(rows, ways)`: the rounds that each schedule takes, beside the factor a round that the Hessian foretells, and
+        the points of its way.
+        """
         rows, ways = [], []
-        rate = 1 / float(np.max(np.diag(self.hessian)))
-        above = self.loss_and_gradient(self.start)[0] - self.least
+        rate = descent.best_rate(self.hessian)
+        first, mixed, second = self.hessian[0, 0], self.hessian[0, 1], self.hessian[1, 1]
         for schedule in descent.SCHEDULES:
-            per_round = 1 if schedule == "all at once" else 2
-            points = descent.path(
-                lambda p: self.loss_and_gradient(p)[1],
-                self.start,
-                rate,
-                schedule,
-                ROUNDS * per_round,
-            )
-            rounds = points[::per_round]
-            left = np.array([self.loss_and_gradient(p)[0] - self.least for p in rounds]) / above
-            there = np.flatnonzero(left <= REACHED)
+            points, rounds = self._descend(schedule, rate)
             rows.append(
                 {
                     "schedule": schedule,
-                    "correlation": self.hessian[0, 1]
-                    / np.sqrt(self.hessian[0, 0] * self.hessian[1, 1]),
+                    "correlation": mixed / np.sqrt(first * second),
                     "foretold": descent.contraction(self.hessian, rate, schedule),
-                    "rounds": float(there[0]) if len(there) else np.inf,
+                    "rounds": rounds,
                 }
             )
-            ways += [
-                {"what": schedule, "step": k, "first": a, "second": b, "loss": np.nan}
-                for k, (a, b) in enumerate(points)
-            ]
+            for k, (a, b) in enumerate(points):
+                ways.append({"what": schedule, "step": k, "first": a, "second": b, "loss": np.nan})
         return rows, ways
+
+    def _descend(self, schedule, rate):
+        """`(points, rounds)`: until `REACHED` of the loss is left; infinite where `ROUNDS` are not enough."""
+
+        def gradient(point):
+            return self.loss_and_gradient(point)[1]
+
+        points, taken = [self.start], 0
+        above = self.loss_and_gradient(self.start)[0] - self.least
+        while self.loss_and_gradient(points[-1])[0] - self.least > REACHED * above:
+            if taken == ROUNDS:
+                return np.array(points), np.inf
+            steps = 1 if schedule == "all at once" else len(self.hessian)
+            points.extend(descent.path(gradient, points[-1], rate, schedule, steps)[1:])
+            taken += 1
+        return np.array(points), float(taken)
 
     def plane(self, ways: list[dict]) -> list[dict]:
         """The loss over a square that holds the ways."""
@@ -182,3 +195,62 @@ class Slice:
             for a in self.minimum[0] + across
             for b in self.minimum[1] + across
         ]
+
+
+def answer(folder: Path) -> tuple[str, str] | None:
+    """`(in short, in full)` from the frames; None where there are none."""
+    weights, slices, directions = (
+        read(folder, name) for name in ("weights", "slices", "directions")
+    )
+    if weights.empty:
+        return None
+    forms = list(dict.fromkeys(weights["form"]))
+    columns = {
+        "median_correlation": "{:.2f}",
+        "high_correlation": "{:.2f}",
+        "times_too_far": "{:.1f}",
+    }
+    found = {form: of_form(weights, form, columns) for form in forms}
+    rows = [[form, *found[form], *_rounds(slices[slices["form"] == form])] for form in forms]
+    header = ["pixels", "correlation of two weights, median", "a tenth has at least", "times too far together",
+              "rounds, all at once", "rounds, one at a time"]  # fmt: skip
+    lengths = dict(directions.groupby("multiple"))
+    turned = [
+        [form, *(of_form(own, form, {"cosine": "{:.2f}"})[0] for own in lengths.values())]
+        for form in forms
+    ]
+    first, last = forms[0], forms[-1]
+    short = (
+        f"In a trained net weights do depend on each other: on pixels {first} two weights into the same unit have a "
+        f"correlation of {found[first][0]} in the median, and if each took the step that is best for it alone, "
+        "together they "
+        f"would go {found[first][2]} times too far ({found[last][2]} on pixels {last}). The learning rate pays "
+        "for it: it must be "
+        "that much smaller than a single weight would need."
+    )
+    count, seeds = int(weights["weights"].max()), weights["seed"].nunique()
+    full = (
+        "## Two weights of a trained net\n\n![The loss over two weights of a trained net](slices.png)\n\n"
+        f"A dense net after {EPOCHS} epochs, {seeds} seeds: the weights into its unit of the largest gradient (at "
+        f"most {count}; "
+        "correlation: H_ij / sqrt(H_ii H_jj) of their Hessian H), and the slice of the loss over the two of them "
+        "that depend "
+        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left.\n\n{table(header, rows)}\n\n"
+        "Over all weights of the net: cosine between the gradient and the best step of a length, in lengths of a "
+        "training "
+        f"step.\n\n{table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
+    )
+    return short, full
+
+
+def of_form(rows: pd.DataFrame, form: str, columns: dict[str, str]) -> list[str]:
+    """Means with intervals of some columns for one form of the images."""
+    own = rows[rows["form"] == form]
+    return [number(intervals.mean(own[name]), shown) for name, shown in columns.items()]
+
+
+def _rounds(rows):
+    return [
+        number(intervals.median(rows.loc[rows["schedule"] == schedule, "rounds"]), "{:.0f}")
+        for schedule in descent.SCHEDULES
+    ]

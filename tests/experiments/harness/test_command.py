@@ -8,7 +8,12 @@ from experiments.harness import command
 def test_list_names_every_experiment(capsys):
     command.main(["list"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["convergence", "cost", "published"]
+    assert [line.split(":")[0] for line in lines] == [
+        "convergence",
+        "cost",
+        "dependence",
+        "published",
+    ]
     assert lines == [f"{name}: {command.experiment(name).question}" for name in command.NAMES]
 
 
