@@ -39,10 +39,10 @@ def run(options: Namespace) -> None:
     (folder / "command.json").write_text(json.dumps(_command(options)) + "\n")
     if "quadratics" in options.only:
         quadratics.run(folder)
-    if "slices" in options.only:
-        slices.run(folder, data, n_classes, options.scale, options.seeds)
     if "pictures" in options.only:
         pictures.run(folder, name, data, n_classes, options.scale, options.seeds)
+    if "slices" in options.only:
+        slices.run(folder, data, n_classes, options.scale, options.seeds)
     _draw(folder)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.dependence import nets, pictures, pixels
+from experiments.dependence import looks, nets, pictures, pixels
 from experiments.dependence.slices import read
 from experiments.dependence.words import Estimate, number, table, verdict
 from layerwise.comparison import Comparison, intervals
@@ -25,14 +25,9 @@ COLUMNS = {
 
 
 def rows_of(folder: Path) -> pd.DataFrame:
-    """One row a measured run: what `pictures.measured` says of it, and what its Probe saw, a column for each "
-    "measure.
-    """
-    comparison = Comparison.load(folder)
-    seen = pictures.steps_seen(comparison).pivot_table(
-        index="run_id", columns="measure", values="value", aggfunc="last"
-    )
-    return pictures.measured(comparison).merge(seen.reset_index(), on="run_id", how="left")
+    """One row a measured run: what `pictures.measured` says of it, and what was looked at with its seed."""
+    found = pictures.measured(Comparison.load(folder))
+    return found.merge(read(folder, "looks"), on=["form", "net", "seed"], how="left")
 
 
 def answer(folder: Path) -> tuple[str, str] | None:
@@ -71,7 +66,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
         "| pixels | correlation of neighbours | condition number of the covariance | of the mean square in one "
         "direction |\n"
         f"| --- | --- | --- | --- |\n{pictured}\n\n{table(header, shown)}\n\n"
-        f"Times too far: the curvature along the step of update {pictures.STEPS[0]} over that of its parts, moved "
+        f"Times too far: the curvature along the step after {looks.STEPS} others at rate {looks.RATE:g} over that of its parts, moved "
         "one at a "
         "time; 1: they do not feel each other.\n\n"
         + "\n".join(f"- {sentence}" for sentence in _sentences(rows, forms))
