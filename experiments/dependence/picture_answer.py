@@ -35,7 +35,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
     if not (folder / "runs.csv").exists():
         return None
     rows, images = rows_of(folder), read(folder, "pixels").set_index("form")
-    cells = dict(rows.groupby(["form", "net"], sort=False))
+    cells = dict(list(rows.groupby(["form", "net"], sort=False)))
     forms = [form for form in pixels.FORMS if form in set(rows["form"])]
     ordered = [(form, net) for form in forms for net in nets.NETS if (form, net) in cells]
     shown = [
@@ -58,41 +58,43 @@ def answer(folder: Path) -> tuple[str, str] | None:
     full = (
         "## Pictures\n\n![Nets on images as they are, shuffled, centred and whitened](pictures.png)\n\n"
         f"Nets of equal parameters ({', '.join(f'{net}: {count}' for net, count in counts.items())}) on "
-        f"{int(images['images'].iloc[0])} training images, {rows['seed'].nunique()} seeds, plain gradient descent "
-        "in batches "
-        "of 64, the learning rate tuned for each net and form. The same images in several forms: shuffled by one "
-        "fixed permutation; centred, less the mean image; "
-        "whitened, centred and decorrelated (ZCA).\n\n"
-        "| pixels | correlation of neighbours | condition number of the covariance | of the mean square in one "
-        "direction |\n"
+        f"{int(images['images'].iloc[0])} training images, {rows['seed'].nunique()} seeds; plain gradient descent in "
+        "batches of 64, the learning rate tuned for each net and form. The forms of the same images: shuffled by one "
+        "fixed permutation of the pixels; centred, less the mean image; whitened, centred and decorrelated (ZCA).\n\n"
+        "| pixels | correlation of neighbours | condition number of the covariance | mean square in one direction |\n"
         f"| --- | --- | --- | --- |\n{pictured}\n\n{table(header, shown)}\n\n"
-        f"Times too far: the curvature along the step after {looks.STEPS} others at rate {looks.RATE:g} over that of its parts, moved "
-        "one at a "
-        "time; 1: they do not feel each other.\n\n"
+        "Times too far: the curvature along a step over that of its parts, moved one at a time (1: they do not feel each "
+        f"other); seen after {looks.STEPS} steps at rate {looks.RATE:g}, the same for all.\n\n"
         + "\n".join(f"- {sentence}" for sentence in _sentences(rows, forms))
     )
     return _short(rows), full
 
 
 def _short(rows):
-    gain = difference(
-        rows, "test_score", ("as they are", "convolutional"), ("as they are", "dense")
-    )
-    coupling = ratio(
-        rows, "all_weights", ("as they are", "convolutional"), ("as they are", "dense")
-    )
+    """What whitening brings, whether a convolution's weights are less dependent, and what it changes besides."""
+    said = []
+    whitened = ratio(rows, "updates_to_loss", ("whitened", "dense"), ("centred", "dense"))
+    if not np.isnan(whitened[0]):
+        less = verdict(whitened, 1.0, "fewer", "more", "neither clearly fewer nor clearly more")
+        said.append(
+            "It works on pictures because what dependent pixels cost is updates, not the direction: decorrelated, the "
+            f"dense net needs {less} updates to the same training loss ({number(whitened, '{:.2g}')} times as many)."
+        )
+    here = [("as they are", net) for net in ("convolutional", "dense")]
+    coupling = ratio(rows, "all_weights", *here)
     depend = verdict(coupling, 1.0, "less", "more", "neither clearly more nor clearly less")
-    said = (
-        f"A convolution's weights depend {depend} on each other than those of a dense net of as many parameters "
-        "(together they "
-        f"go too far {number(coupling, '{:.2g}')} times as much). What it changes is what the net assumes of a "
-        "picture: "
-        f"{number(gain, '{:+.1f}')} points of test accuracy against the dense net"
+    said.append(
+        f"The weights of a convolutional net depend {depend} on each other than those of a dense net of as many "
+        f"parameters: together they go too far {number(coupling, '{:.2g}')} times as much. What a convolution changes is "
+        "what the net takes for granted of a picture: "
+        f"{number(difference(rows, 'test_score', *here), '{:+.1f}')} points of test accuracy beside the dense net"
     )
     shuffled = difference(rows, "test_score", ("shuffled", "convolutional"), ("shuffled", "dense"))
-    if np.isnan(shuffled[0]):
-        return f"{said}."
-    return f"{said}, and {number(shuffled, '{:+.1f}')} when the pixels are shuffled and neighbours mean nothing."
+    if not np.isnan(shuffled[0]):
+        said[-1] += (
+            f", and {number(shuffled, '{:+.1f}')} where pixels are shuffled and neighbours mean nothing"
+        )
+    return f"{' '.join(said)}."
 
 
 def _sentences(rows, forms):

@@ -111,7 +111,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
     hard, uneven = f"correlation {most:g}", "unequal curvature"
     plain = balls[(balls["problem"] == hard) & (balls["preconditioner"] == "none")]
     near, far = (
-        number(intervals.mean(plain.loc[plain["radius"] == radius, "cosine"]), "{:.3f}")
+        number(intervals.median(plain.loc[plain["radius"] == radius, "cosine"]), "{:.3f}")
         for radius in (min(RADII), max(RADII))
     )
     rounds = rows.groupby(["problem", "preconditioner", "schedule"])["rounds"].median()

@@ -214,7 +214,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
     rows = [[form, *found[form], *_rounds(slices[slices["form"] == form])] for form in forms]
     header = ["pixels", "correlation of two weights, median", "a tenth has at least", "times too far together",
               "rounds, all at once", "rounds, one at a time"]  # fmt: skip
-    lengths = dict(directions.groupby("multiple"))
+    lengths = dict(list(directions.groupby("multiple")))
     turned = [
         [form, *(of_form(own, form, {"cosine": "{:.2f}"})[0] for own in lengths.values())]
         for form in forms
