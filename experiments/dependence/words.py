@@ -8,13 +8,15 @@ Estimate = tuple[float, float, float]
 
 
 def number(estimate: Estimate, form: str) -> str:
-    """`value [low, high]`; the value alone where too few runs stand behind it; a miss is infinite.
+    """`value [low, high]`; the value alone where too few runs stand behind it. A miss is infinite; NaN was not measured.
 
     Example:
     >>> from experiments.dependence.words import number
     >>> number((0.5, 0.25, float("inf")), "{:.2f}")
     '0.50 [0.25, ∞]'
     """
+    if np.isnan(estimate[0]):
+        return "not measured"
     center, low, high = ("∞" if np.isinf(v) else form.format(v) for v in estimate)
     return center if np.isnan(estimate[1]) else f"{center} [{low}, {high}]"
 
