@@ -1,4 +1,4 @@
-"""The command line of all experiments: list, run, plot, table, readme."""
+"""The command line of all experiments: list, run, plot, table, readme, report."""
 
 import argparse
 import importlib
@@ -15,11 +15,12 @@ MODULES = (
     "experiments.convergence",
     "experiments.orders",
     "experiments.depth",
-    "experiments.interplay.experiment",
     "experiments.cost.experiment",
-    "experiments.published.experiment",
     "experiments.coadaptation.experiment",
     "experiments.linearity.experiment",
+    "experiments.dependence.experiment",
+    "experiments.interplay.experiment",
+    "experiments.published.experiment",
 )
 NAMES = tuple(module.split(".")[1] for module in MODULES)
 
@@ -71,6 +72,18 @@ def write_readme(options: Namespace) -> None:
     print(f"{options.file}: {'written' if readme.write(options.file) else 'nothing new'}")
 
 
+def write_report(options: Namespace) -> None:
+    """Writes results/README.md and results/index.html from the answers and frames."""
+    from experiments.harness.report import (
+        overview,
+        page,
+    )  # reads frames: not needed by what measures
+
+    root = options.results or Path("results")
+    for write in (overview.write, page.write):
+        print(f"written: {write(root)}")
+
+
 def _parser() -> ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -112,6 +125,11 @@ def _parser() -> ArgumentParser:
     writing = commands.add_parser("readme", help="the tables of README.md again, from the answers")
     writing.set_defaults(carry_out=write_readme)
     writing.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
+    reporting = commands.add_parser(
+        "report", help="README.md and index.html of the results, from the answers and frames"
+    )
+    reporting.set_defaults(carry_out=write_report)
+    _add_results(reporting)
     return parser
 
 

@@ -1,0 +1,143 @@
+"""What `dependence` says of pictures, from frames alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.dependence import looks, nets, pictures, pixels
+from experiments.dependence.slices import read
+from experiments.dependence.words import Estimate, number, table, verdict
+from layerwise.comparison import Comparison, intervals
+
+COLUMNS = {
+    "updates_to_loss": (
+        f"updates to training loss {pictures.LOSS:g}",
+        intervals.median,
+        1,
+        "{:.0f}",
+    ),
+    "test_score": ("test accuracy, %", intervals.mean, 100, "{:.1f}"),
+    "score_gap": ("accuracy gap, points", intervals.mean, 100, "{:.1f}"),
+    "within_layers": ("weights of a layer, times too far", intervals.mean, 1, "{:.1f}"),
+    "between_layers": ("layers, times too far", intervals.mean, 1, "{:.2f}"),
+}
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    """One row a measured run: what `pictures.measured` says of it, and what was looked at with its seed."""
+    found = pictures.measured(Comparison.load(folder))
+    return found.merge(read(folder, "looks"), on=["form", "net", "seed"], how="left")
+
+
+def answer(folder: Path) -> tuple[str, str] | None:
+    """`(in short, in full)` from the frames; None where there are none."""
+    if not (folder / "runs.csv").exists():
+        return None
+    rows, images = rows_of(folder), read(folder, "pixels").set_index("form")
+    cells = dict(list(rows.groupby(["form", "net"], sort=False)))
+    forms = [form for form in pixels.FORMS if form in set(rows["form"])]
+    ordered = [(form, net) for form in forms for net in nets.NETS if (form, net) in cells]
+    shown = [
+        [
+            *cell,
+            f"{cells[cell]['learning_rate'].iloc[0]:g}",
+            *(
+                number(estimate(factor * cells[cell][name]), form)
+                for name, (_, estimate, factor, form) in COLUMNS.items()
+            ),
+        ]
+        for cell in ordered
+    ]
+    header = ["pixels", "net", "learning rate", *(title for title, *_ in COLUMNS.values())]
+    counts = read(folder, "nets").set_index("net")["parameters"]
+    pictured = "\n".join(
+        f"| {form} | {one['neighbours']:.2f} | {one['condition_number']:.0f} | {100 * one['first_direction']:.0f} % |"
+        for form, one in images.iterrows()
+    )
+    full = (
+        "## Pictures\n\n![Nets on images as they are, shuffled, centred and whitened](pictures.png)\n\n"
+        f"Nets of equal parameters ({', '.join(f'{net}: {count}' for net, count in counts.items())}) on "
+        f"{int(images['images'].iloc[0])} training images, {rows['seed'].nunique()} seeds; plain gradient descent in "
+        "batches of 64, the learning rate tuned for each net and form. The forms of the same images: shuffled by one "
+        "fixed permutation of the pixels; centred, less the mean image; whitened, centred and decorrelated (ZCA).\n\n"
+        "| pixels | correlation of neighbours | condition number of the covariance | mean square in one direction |\n"
+        f"| --- | --- | --- | --- |\n{pictured}\n\n{table(header, shown)}\n\n"
+        "Times too far: the curvature along a step over that of its parts, moved one at a time (1: they do not feel each "
+        f"other); seen after {looks.STEPS} steps at rate {looks.RATE:g}, the same for all.\n\n"
+        + "\n".join(f"- {sentence}" for sentence in _sentences(rows, forms))
+    )
+    return _short(rows), full
+
+
+def _short(rows):
+    """What whitening brings, whether a convolution's weights are less dependent, and what it changes besides."""
+    said = []
+    whitened = ratio(rows, "updates_to_loss", ("whitened", "dense"), ("centred", "dense"))
+    if not np.isnan(whitened[0]):
+        less = verdict(whitened, 1.0, "fewer", "more", "neither clearly fewer nor clearly more")
+        said.append(
+            "It works on pictures because what dependent pixels cost is updates, not the direction: decorrelated, the "
+            f"dense net needs {less} updates to the same training loss ({number(whitened, '{:.2g}')} times as many)."
+        )
+    here = [("as they are", net) for net in ("convolutional", "dense")]
+    coupling = ratio(rows, "all_weights", *here)
+    depend = verdict(coupling, 1.0, "less", "more", "neither clearly more nor clearly less")
+    said.append(
+        f"The weights of a convolutional net depend {depend} on each other than those of a dense net of as many "
+        f"parameters: together they go too far {number(coupling, '{:.2g}')} times as much. What a convolution changes is "
+        "what the net takes for granted of a picture: "
+        f"{number(difference(rows, 'test_score', *here), '{:+.1f}')} points of test accuracy beside the dense net"
+    )
+    shuffled = difference(rows, "test_score", ("shuffled", "convolutional"), ("shuffled", "dense"))
+    if not np.isnan(shuffled[0]):
+        said[-1] += (
+            f", and {number(shuffled, '{:+.1f}')} where pixels are shuffled and neighbours mean nothing"
+        )
+    return f"{' '.join(said)}."
+
+
+def _sentences(rows, forms):
+    """What changes from net to net, and from form to form."""
+    for net, other in (("convolutional", "dense"), ("convolutional", "local"), ("local", "dense")):
+        found = [
+            f"{number(difference(rows, 'test_score', (form, net), (form, other)), '{:+.1f}')} on pixels {form}"
+            for form in forms
+        ]
+        yield f"Test accuracy of the {net} net less that of the {other} one, in points: {'; '.join(found)}."
+    for old, new in (
+        ("as they are", "shuffled"),
+        ("as they are", "centred"),
+        ("centred", "whitened"),
+    ):
+        if {old, new} <= set(forms):
+            for net in nets.NETS:
+                updates = ratio(rows, "updates_to_loss", (new, net), (old, net))
+                points = difference(rows, "test_score", (new, net), (old, net))
+                faster = verdict(
+                    updates, 1.0, "fewer updates", "more updates", "no clear change in updates"
+                )
+                yield (
+                    f"Pixels {new} in place of {old}, {net} net: {faster} to the training loss "
+                    f"({number(updates, '{:.2g}')} times as many), {number(points, '{:+.1f}')} points of test accuracy."
+                )
+
+
+def difference(rows: pd.DataFrame, column: str, cell: tuple, other: tuple) -> Estimate:
+    """The mean difference of two cells `(form, net)` over their seeds, in hundredths, with its interval."""
+    one, two = _paired(rows, column, cell, other)
+    return intervals.mean(100 * (one - two))
+
+
+def ratio(rows: pd.DataFrame, column: str, cell: tuple, other: tuple) -> Estimate:
+    """The median ratio of two cells over their seeds, with its interval; where both missed, 1."""
+    one, two = _paired(rows, column, cell, other)
+    with np.errstate(invalid="ignore"):
+        return intervals.median((one / two).mask(np.isinf(one) & np.isinf(two), 1.0))
+
+
+def _paired(rows, column, cell, other):
+    own = rows.set_index(["form", "net", "seed"])[column].sort_index()
+    empty = pd.Series(dtype="float64")
+    one, two = (own.loc[c] if c in own.index.droplevel("seed") else empty for c in (cell, other))
+    return one.align(two, join="inner")

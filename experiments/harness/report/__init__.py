@@ -1,0 +1,1 @@
+"""The report: the answers of all experiments, as one page and as one README."""
