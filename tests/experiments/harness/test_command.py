@@ -46,5 +46,5 @@ def test_an_interruption_says_how_to_go_on(monkeypatch):
         raise error
 
     monkeypatch.setattr(command, "show_experiments", interrupted)
-    with pytest.raises(SystemExit, match="interrupted\\nEvery run .* kept in there"):
+    with pytest.raises(SystemExit, match=r"interrupted\nEvery run .* kept in there"):
         command.main(["list"])
