@@ -77,7 +77,7 @@ def kept(folder):
 def wait_for_runs(folder, count, process):
     """Wait until so many runs are on disk, or the process has ended."""
     while process.poll() is None and len(kept(folder)) < count:
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def assert_same(found, expected, but=NOT_REPEATED):
