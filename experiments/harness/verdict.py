@@ -68,7 +68,7 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def spread(ratios: pd.Series) -> str:
-    """The median over tasks with the least and the largest, as multiples.
+    """The median over tasks, as a multiple; with the least and the largest where there are others.
 
     Example:
     >>> import pandas as pd
@@ -84,7 +84,7 @@ def spread(ratios: pd.Series) -> str:
     least, median, most = (
         "∞" if np.isinf(value) else f"{value:.2g}×" for value in (ordered[0], middle, ordered[-1])
     )
-    return f"{median} ({least} to {most})"
+    return median if least == most else f"{median} ({least} to {most})"
 
 
 def sentence(rows: pd.DataFrame, name: str) -> str:
@@ -95,12 +95,12 @@ def sentence(rows: pd.DataFrame, name: str) -> str:
         name: What the kind is called, as the beginning of a sentence.
     """
     n, score = len(rows), rows["score"].value_counts()
-    counts = _counts(rows)
+    cells = f"the median of {n} cells, with the least and the largest; " if n > 1 else ""
     text = (
         f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
-        f"score (median of {n} cells, least and largest; {rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got "
-        f"there), beyond chance {counts}. Its test score was better beyond chance in {score.get('better', 0)} cells, "
-        f"worse in {score.get('worse', 0)}."
+        f"score ({cells}{rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got there), beyond chance "
+        f"{_counts(rows)}. Its test score was beyond chance better in {score.get('better', 0)} and worse in "
+        f"{score.get('worse', 0)}."
     )
     if rows["model"].nunique() < 2:
         return text

@@ -38,7 +38,7 @@ def test_the_answer_tells_costs_by_depth(tmp_path):
     ]
     comparison = Comparison.of(frames.run_frame(rows), frames.curve_frame([]))
     page = depth.EXPERIMENT.plot.keywords["answer"](comparison, tmp_path)
-    assert "2 layers 3× (3× to 3×), cheaper in 0, dearer in 1; 8 layers 0.5×" in page  # noqa: RUF001
+    assert "2 layers 3×, cheaper in 0, dearer in 1; 8 layers 0.5×" in page  # noqa: RUF001
     assert "8 of the 16 greedy runs that reached the target" in page
     drawn = depth.figure(depth.verdict.frame(comparison))
     assert [axis.get_title() for axis in drawn.axes] == ["plain, equal width"]

@@ -53,7 +53,7 @@ def test_a_score_counts_where_it_is_beyond_chance(rows):
 
 def test_table_sentence_and_figure_say_what_the_frame_says(rows):
     lines = verdict.table(rows).splitlines()
-    assert lines[2] == "| half the cost | 10 of 10 | 0.5× (0.5× to 0.5×) | 1 | 0 | 0 | 1 | 0 | 0 |"  # noqa: RUF001
+    assert lines[2] == "| half the cost | 10 of 10 | 0.5× | 1 | 0 | 0 | 1 | 0 | 0 |"  # noqa: RUF001
     text = verdict.sentence(rows, "Any of them")
     assert "beyond chance cheaper in 1 and dearer in 2 of 4" in text and "31 of 40 runs" in text
     axis = verdict.figure(rows).axes[0]
