@@ -39,11 +39,10 @@ def test_long_commands_are_understood(monkeypatch):
     understood = []
     monkeypatch.setattr(command, "run", understood.append)
     for line in blocks("bash")[0].replace("\\\n", " ").splitlines():
-        *_, arguments = line.partition("python -m experiments")
-        command.main(shlex.split(arguments, comments=True))
-    assert [(options.name, options.scale) for options in understood] == [
-        ("convergence", "full"),
-        ("convergence", "full"),
-        ("cost", "full"),
-        ("published", "full"),
-    ]
+        *_, arguments = line.partition("python -m experiments ")
+        if arguments and not arguments.startswith("report"):
+            command.main(shlex.split(arguments, comments=True))
+    assert {options.scale for options in understood} == {"full"}
+    names = [options.name for options in understood]
+    assert names[:3] == ["convergence"] * 3
+    assert {path.parent.name for path in README.parent.glob("results/**/answer.md")} == set(names)
