@@ -110,7 +110,8 @@ def cluster_workers(grid: Grid, cluster: str) -> Workers:
         ) from error
     except OSError as error:
         raise ConnectionError(
-            f"cluster={cluster!r}: no {name} cluster answers there ({error}). Start it, or correct the address."
+            f"cluster={cluster!r}: no {name} cluster answers there ({error}). Start it, correct the address, or "
+            "give what it asks for (Ray: RAY_AUTH_MODE=token)."
         ) from error
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from layerwise.backends import backend, internals
+from layerwise.backends.seeding import default_seeds
 from layerwise.comparison import settings
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import Plan
@@ -254,8 +255,10 @@ def with_class_weight(batch: tuple[Any, ...], weights: Mapping[int, float]) -> t
 
 def _initial_weights(grid, cell, setting, seed):
     """What the model is built with under a seed: the same for every schedule and optimizer."""
-    backend.seed(derive("weights", seed))
-    return grid.model(cell, setting).get_weights()
+    number = derive("weights", seed)
+    backend.seed(number)
+    with default_seeds(number):
+        return grid.model(cell, setting).get_weights()
 
 
 def _optimizer_state(optimizer):

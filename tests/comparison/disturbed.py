@@ -63,7 +63,8 @@ def start(folder, **arguments):
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "tests.comparison.disturbed", str(folder), json.dumps(arguments)],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        # A Ray cluster that a test starts asks for the token that it has left in the home folder.
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_AUTH_MODE": "token"},
         start_new_session=True,
     )
 

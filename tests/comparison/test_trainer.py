@@ -1,5 +1,6 @@
 import collections
 import functools
+import random
 import types
 
 import keras
@@ -130,6 +131,16 @@ def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monk
     first, *others = seen.values()
     assert len(first) > 3
     assert all(other == first for other in others)
+
+
+def test_initial_weights_do_not_depend_on_who_else_draws_random_numbers(cells):
+    def net():
+        random.random()  # as another thread does
+        return problems.net()
+
+    grid = problems.grid(optimizer=keras.optimizers.Nadam, model=net)
+    outcome = problems.run(Trainer(grid, problems.cell("simultaneous")), 0.01, 2)
+    assert problems.curve(outcome) == cells["simultaneous"][1]
 
 
 def test_two_seeds_differ_in_weights_order_and_split(trainers):
