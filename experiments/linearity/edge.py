@@ -164,7 +164,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
                     axis.plot(over.index, over["mean"], color=color, marker=".", label=what)
                     axis.fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
             axis.axhline(2 / rate, color="crimson", linestyle="--", label="2 / rate")
-            axis.set_title(f"{name}, {title}")
+            axis.set_title(f"{name},\n{title}")
     for axis in axes[-1]:
         axis.set_xlabel("Sweeps (each block has moved once)")
     for axis in axes[:, 0]:
