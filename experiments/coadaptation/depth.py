@@ -76,14 +76,18 @@ def answer(rows: pd.DataFrame) -> str:
         at[f"{order} gain"] = at[order] / at["simultaneous"]
     mean = at.groupby("depth")[["simultaneous", "cyclic gain", "additivity", "compounded"]].mean()
     own = rows.groupby(["depth", "fraction"])["additivity"].mean()
-    text = f"""**Depth lowers the rate that can be borne; at the same fraction of that rate, the blocks' moves cancel
-more.** The mean of the largest stable rate is {mean["simultaneous"][shallow]:.3g} for {shallow} layers and
-{mean["simultaneous"][deep]:.3g} for {deep} (linear theory at the measured Hessian). At {FRACTIONS[1]:g} of it the joint
-step brings {mean["additivity"][shallow]:.0%} of the sum of what the blocks bring alone with {shallow} layers, and
-{mean["additivity"][deep]:.0%} with {deep}; at a tenth of it {own[shallow, 0.1]:.0%} and {own[deep, 0.1]:.0%}. One learning
-rate manages co-adaptation by being small enough for all of the blocks together.
+    rates, adds = mean["simultaneous"], mean["additivity"]
+    lower = "lowers" if rates[deep] < rates[shallow] else "does not lower"
+    cancel = "more" if adds[deep] < adds[shallow] else "no more"
+    text = f"""**Depth {lower} the learning rate that can be borne; at the same fraction of it the blocks' moves cancel
+{cancel}.** The mean of the largest stable rate is {rates[shallow]:.3g} for {shallow} layers and {rates[deep]:.3g}
+for {deep}
+(linear theory at the measured Hessian). At {FRACTIONS[1]:g} of it the joint step brings {adds[shallow]:.0%} of the
+sum of what
+the blocks bring alone with {shallow} layers, and {adds[deep]:.0%} with {deep}; at a tenth of it {own[shallow, 0.1]:.0%} and
+{own[deep, 0.1]:.0%}.
 
-Small changes do compound: if every block changes by its relative update, their product changes by
+Do small changes compound? If every block changes by its relative update, their product changes by
 {mean["compounded"][shallow]:.1%} with {shallow} layers, and by {mean["compounded"][deep]:.1%} with {deep}, at that rate.
 
 Moving one block at a time bears {mean["cyclic gain"][shallow]:.2f} times the rate with {shallow} layers, and
