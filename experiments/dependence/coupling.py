@@ -32,9 +32,11 @@ def coupling(step: Step, samples: int = SAMPLES, seed: int = 0) -> pd.DataFrame:
 
     >>> import layerwise
     >>> from experiments.dependence.coupling import coupling
-    >>> found = coupling(layerwise.diagnostics.example())
-    >>> round(found["between_layers"].item(), 6), round(found["within_layers"].item(), 6)
-    (1.235294, 1.0)
+    >>> found = coupling(layerwise.diagnostics.example(), samples=256)
+    >>> round(found["between_layers"].item(), 6)
+    1.235294
+    >>> abs(found["within_layers"].item() - 1) < 0.05  # estimated: its layers have one weight each
+    True
     """
     matrix = step.curvature_of_moves()
     own, whole = float(np.trace(matrix)), float(matrix.sum())

@@ -1,6 +1,7 @@
 """Slices: the weights into one unit of a trained net, and the two of them that depend most on each other."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -51,7 +52,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
-def trained(build, data: layerwise.Data, seed: int) -> Step:
+def trained(build: Callable[[], keras.Model], data: layerwise.Data, seed: int) -> Step:
     """The step of a dense net after `EPOCHS`, on the first `EXAMPLES` of its training images."""
     keras.utils.set_random_seed(seed)
     model = build()
