@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 VERSIONS = ("backend", "device", "layerwise_version", "keras_version", "git_commit")
@@ -42,9 +41,8 @@ class Answered:
 
     @property
     def short(self) -> str:
-        """The first sentences of the answer, see `in_short`; of a comparison whose answer has none, see `cheapest`."""
-        said = in_short(self.text)
-        return cheapest(self.frames["summary"]) if not said and "summary" in self.frames else said
+        """The first sentences of the answer: see `in_short`."""
+        return in_short(self.text)
 
     @property
     def figures(self) -> list[Path]:
@@ -105,34 +103,6 @@ def in_short(text: str) -> str:
             return marked[1]
     plain = (one for one in paragraphs if one and not re.match(r"[>#|!\-]|\*\*|```|<", one))
     return next(plain, "")
-
-
-def cheapest(summary: pd.DataFrame) -> str:
-    """Which schedule needed the fewest FLOPs to the target in each task of a comparison, from its `summary`.
-
-    Example:
-    >>> import pandas as pd
-    >>> from experiments.harness.report.collect import cheapest
-    >>> task = {"dataset": "digits", "model": "mlp", "optimizer": "SGD"}
-    >>> cost = {"schedule": ["simultaneous", "greedy"], "flops_to_target_median": [4.0, 3.0]}
-    >>> cheapest(pd.DataFrame({**task, **cost}))
-    'Fewest FLOPs to the target, by the median: greedy for digits, mlp, SGD (0.75 times those of simultaneous).'
-    """
-    said = []
-    for task, rows in summary.groupby(["dataset", "model", "optimizer"], sort=False):
-        flops = (
-            rows.drop_duplicates("schedule")
-            .set_index("schedule")["flops_to_target_median"]
-            .fillna(np.inf)
-        )
-        if np.isinf(flops.min()):
-            said.append(f"none for {', '.join(task)} (all missed it)")
-            continue
-        best, baseline = flops.idxmin(), flops.index[0]
-        ratio = flops[best] / flops[baseline]
-        beside = "" if best == baseline else f" ({ratio:.2g} times those of {baseline})"
-        said.append(f"{best} for {', '.join(task)}{beside}")
-    return f"Fewest FLOPs to the target, by the median: {'; '.join(said)}."
 
 
 def provenance(found: list[Answered]) -> pd.DataFrame:
