@@ -26,7 +26,8 @@ def cluster(request):
         stdout=subprocess.PIPE,
         text=True,
     )
-    address = process.stdout.readline().strip()
+    with process.stdout:
+        address = process.stdout.readline().strip()
     assert address.startswith(f"{request.param}://")
     yield process, address
     process.stdin.close()
