@@ -53,6 +53,16 @@ def test_quick_is_a_part_of_full(module):
         assert set(rates) <= set(full["learning_rates"][optimizer])
 
 
+def test_in_a_word_says_whether_one_block_at_a_time_pays():
+    costs = pd.DataFrame({"cost": ["dearer", "unclear", "dearer"]})
+    assert "it took clearly more in 2 of 3 cases" in convergence.in_a_word(costs)
+    costs.loc[1, "cost"] = "cheaper"
+    assert (
+        "clearly less arithmetic than to move all layers at once in 1 of 3"
+        in convergence.in_a_word(costs)
+    )
+
+
 def test_feature_rows_have_no_models_of_images():
     assert list(convergence.define("full", (7,), 2)["models"]) == ["mlp", "normalized mlp"]
 
