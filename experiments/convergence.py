@@ -123,9 +123,10 @@ def in_a_word(rows: pd.DataFrame) -> str:
             f"To move one block at a time took clearly less arithmetic than to move all layers at once in {cheaper} of "
             f"{n} cases, and clearly more in {dearer}."
         )
+    rest = ", and in the others the difference is within chance" if dearer < n else ""
     return (
-        f"To move one block at a time never took clearly less arithmetic than to move all layers at once: it took clearly "
-        f"more in {dearer} of {n} cases, and in the others the difference is within chance."
+        "To move one block at a time never took clearly less arithmetic than to move all layers at once: it took clearly "
+        f"more in {dearer} of {n} cases{rest}."
     )
 
 
