@@ -3,6 +3,7 @@
 import re
 import uuid
 from concurrent.futures import CancelledError
+from typing import Any
 
 import cloudpickle
 
@@ -77,9 +78,10 @@ class RayWorkers(Workers):
         resources = ray.cluster_resources()
         gpus = int(resources.get(GPU, 0))
         self.count = gpus or int(resources["CPU"])
-        each = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
-        self.environment = ray.get(ray.remote(**each)(frames.environment).remote())
-        actor, stored = ray.remote(**each, max_restarts=-1)(Worker), ray.put(grid)
+        each: Any = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        self.environment: Any = ray.get(ray.remote(**each)(frames.environment).remote())
+        actor: Any = ray.remote(**each, max_restarts=-1)(Worker)
+        stored = ray.put(grid)
         self._actors = [
             actor.remote(stored, self.count, self.environment) for _ in range(self.count)
         ]
