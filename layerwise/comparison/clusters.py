@@ -2,12 +2,13 @@
 
 import re
 import uuid
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import cloudpickle
 
 from layerwise.comparison import frames
+from layerwise.comparison.agenda import Run
 from layerwise.comparison.grid import Grid
 from layerwise.comparison.worker import Worker, begin, carry_out, end
 from layerwise.comparison.workers import Workers
@@ -44,7 +45,7 @@ class DaskWorkers(Workers):
         plugin = _plugin(self._comparison, stored, self.count, self.environment)
         self._client.register_plugin(plugin, name=self._comparison)
 
-    def submit(self, number, run):
+    def submit(self, number: int, run: Run) -> Future:
         return self._executors[number].submit(carry_out, run, self._comparison)
 
     def __exit__(self, *exception):
@@ -57,10 +58,10 @@ def _plugin(comparison, *arguments):
     from dask.distributed import WorkerPlugin
 
     class Comparison(WorkerPlugin):
-        def setup(self, worker):
+        def setup(self, worker: Any) -> None:
             begin(comparison, *arguments)
 
-        def teardown(self, worker):
+        def teardown(self, worker: Any) -> None:
             end(comparison)
 
     return Comparison()
@@ -87,7 +88,7 @@ class RayWorkers(Workers):
         ]
         ray.get([one.environment.remote() for one in self._actors])  # or raises what is wrong
 
-    def submit(self, number, run):
+    def submit(self, number: int, run: Run) -> Future:
         return self._actors[number].carry_out.remote(run).future()
 
     def __exit__(self, *exception):

@@ -48,7 +48,7 @@ class Here(Workers):
         self.environment = frames.environment()
         self._worker = Worker(grid, 1, self.environment)
 
-    def submit(self, number, run):
+    def submit(self, number: int, run: Run) -> Future:
         future: Future = Future()
         future.set_result(self._worker.carry_out(run))
         return future
@@ -68,7 +68,7 @@ class Processes(Workers):
         self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
         self._executors = [self._start() for _ in range(count)]
 
-    def submit(self, number, run):
+    def submit(self, number: int, run: Run) -> Future:
         try:
             return self._executors[number].submit(carry_out, run, self._comparison)
         except BrokenExecutor:
