@@ -94,6 +94,7 @@ def test_the_main_job_from_the_command_line(tmp_path):
     assert len(trials) == 4 and trials.between(4, 4 + 12).all(), "the grid, and what it grew by"
     measured = runs[runs["phase"] == "measure"].groupby(["schedule", "optimizer", "tuned_for"])
     assert measured.size().eq(1).all()
-    assert len(list((tmp_path / "convergence").glob("*.png"))) == 12
+    assert len(list((tmp_path / "convergence").glob("*.png"))) == 13
     assert "| greedy |" in done.stdout
-    assert (tmp_path / "convergence" / "answer.md").read_text().strip() in done.stdout
+    answer = (tmp_path / "convergence" / "answer.md").read_text()
+    assert "| greedy |" in answer and "experiments.convergence --only greedy" in answer
