@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import keras
 import pandas as pd
 
-from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again, steps_together
 from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of

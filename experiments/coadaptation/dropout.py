@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.published.facts import digits
 from layerwise.comparison import intervals

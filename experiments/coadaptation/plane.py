@@ -14,7 +14,8 @@ from experiments.coadaptation.two_weights import (
     closed_form,
     outcomes,
 )
-from experiments.harness.parts import Part, markdown_table
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

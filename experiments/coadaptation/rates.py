@@ -9,7 +9,8 @@ import pandas as pd
 import scipy.stats
 
 import layerwise
-from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import compiled, train

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.coadaptation.two_weights import TARGET, closed_form
-from experiments.harness.parts import Part, markdown_table
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,8 @@ import pandas as pd
 
 from experiments.dependence import looks, nets, pictures, pixels
 from experiments.dependence.slices import read
-from experiments.dependence.words import Estimate, number, table, verdict
+from experiments.dependence.words import Estimate, number, verdict
+from experiments.harness.markdown import markdown_table
 from layerwise.comparison import Comparison, intervals
 
 COLUMNS = {
@@ -63,7 +64,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
         "forms of the same images: shuffled by one "
         "fixed permutation of the pixels; centred, less the mean image; whitened, centred and decorrelated (ZCA).\n\n"
         "| pixels | correlation of neighbours | condition number of the covariance | mean square in one direction |\n"
-        f"| --- | --- | --- | --- |\n{pictured}\n\n{table(header, shown)}\n\n"
+        f"| --- | --- | --- | --- |\n{pictured}\n\n{markdown_table(header, shown)}\n\n"
         "Times too far: the curvature along a step over that of its parts, moved one at a time (1: they do not feel each "
         f"other); seen after {looks.STEPS} steps at rate {looks.RATE:g}, the same for all.\n\n"
         + "\n".join(f"- {sentence}" for sentence in _sentences(rows, forms))

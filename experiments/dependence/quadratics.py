@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.dependence import descent
-from experiments.dependence.words import number, table
+from experiments.dependence.words import number
+from experiments.harness.markdown import markdown_table
 from layerwise.comparison import frames, intervals
 
 CORRELATIONS = (0.0, 0.5, 0.9, 0.99)
@@ -150,7 +151,7 @@ def answer(folder: Path) -> tuple[str, str] | None:
         "## Two weights\n\n![Two weights that depend on each other](two-weights.png)\n\n"
         f"Rounds, a step of each weight, until 1/{1 / REACHED:.0f} of the loss is left, at the best constant "
         "rate; medians "
-        f"over {STARTS} starts.\n\n{table(header, cells)}\n\n"
+        f"over {STARTS} starts.\n\n{markdown_table(header, cells)}\n\n"
         f"- One weight at a time, each with a fresh gradient, takes {turns:.0f} rounds in place of {slow:.0f} at "
         "correlation "
         f"{most:g}: the second weight sees what the first has done. The valley stays as narrow as it is.\n"

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 import layerwise
 from experiments.dependence import descent, nets, pixels
-from experiments.dependence.words import number, table
+from experiments.dependence.words import number
+from experiments.harness.markdown import markdown_table
 from layerwise.comparison import frames, intervals
 from layerwise.diagnostics import Step, steepest
 
@@ -236,10 +237,11 @@ def answer(folder: Path) -> tuple[str, str] | None:
         f"most {count}; "
         "correlation: H_ij / sqrt(H_ii H_jj) of their Hessian H), and the slice of the loss over the two of them "
         "that depend "
-        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left.\n\n{table(header, rows)}\n\n"
+        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left.\n\n"
+        f"{markdown_table(header, rows)}\n\n"
         "Over all weights of the net: cosine between the gradient and the best step of a length, in lengths of a "
         "training "
-        f"step.\n\n{table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
+        f"step.\n\n{markdown_table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
     )
     return short, full
 

@@ -1,6 +1,4 @@
-"""Numbers with intervals, verdicts and tables, as the answer shows them."""
-
-from collections.abc import Sequence
+"""Numbers with intervals, and verdicts, as the answer shows them."""
 
 import numpy as np
 
@@ -31,9 +29,3 @@ def verdict(estimate: Estimate, same: float, below: str, above: str, neither: st
     """
     _, low, high = estimate
     return below if high < same else above if low > same else neither
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

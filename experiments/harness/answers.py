@@ -1,6 +1,12 @@
-"""The answer of an experiment, as a file beside its figures."""
+"""The answer of an experiment: as a file beside its figures, and printed."""
 
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import pandas as pd
+
+from layerwise.comparison.audit import audit
 
 
 def write(folder: Path, text: str) -> Path:
@@ -16,3 +22,26 @@ def write(folder: Path, text: str) -> Path:
     path = Path(folder) / "answer.md"
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     return path
+
+
+def show(options: Namespace, kept: Iterable[tuple[Path, pd.DataFrame, Callable[[], str]]]) -> None:
+    """Prints the answer of each folder, or with --audit what its runs cannot claim.
+
+    Args:
+        options: Of `table`.
+        kept: `(folder, runs, () -> answer)`.
+
+    Raises:
+        ValueError: The audit found something.
+    """
+    found = 0
+    for folder, runs, answer in kept:
+        if not getattr(options, "audit", False):
+            print(f"### {folder}\n\n{answer()}")
+            continue
+        findings = audit(runs)
+        found += len(findings)
+        print(f"### {folder}: {len(findings) or 'no'} findings")
+        print("".join(f"- {finding}\n" for finding in findings))
+    if found:
+        raise ValueError(f"the audit has {found} findings: these frames do not carry all they show")

@@ -17,7 +17,6 @@ from experiments.harness import answers, verdict
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
 from layerwise.comparison import Comparison, frames
-from layerwise.comparison.audit import audit
 from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.frames import TASK
 
@@ -217,17 +216,13 @@ def table(options: Namespace, answer: Callable[[Comparison, Path], str]) -> None
     Raises:
         ValueError: The audit found something.
     """
-    found = 0
-    for folder, comparison in _kept(options):
-        if not getattr(options, "audit", False):
-            print(f"### {folder}\n\n{answer(comparison, folder)}")
-            continue
-        findings = audit(comparison.runs)
-        found += len(findings)
-        print(f"### {folder}: {len(findings) or 'no'} findings")
-        print("".join(f"- {finding}\n" for finding in findings))
-    if found:
-        raise ValueError(f"the audit has {found} findings: these frames do not carry all they show")
+    answers.show(
+        options,
+        (
+            (folder, comparison.runs, functools.partial(answer, comparison, folder))
+            for folder, comparison in _kept(options)
+        ),
+    )
 
 
 def default_results(dataset: str, scale: str) -> Path:

@@ -1,6 +1,6 @@
 """Markdown: tables, and numbers as an answer shows them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -20,9 +20,21 @@ def table(columns: Mapping[str, Iterable[tuple[str, str]]]) -> str:
     """
     cells = {header: dict(pairs) for header, pairs in columns.items()}
     names = dict.fromkeys(name for column in cells.values() for name in column)
-    header = ["", *cells]
     body = [[name, *(column.get(name, "") for column in cells.values())] for name in names]
-    lines = [header, ["---"] * len(header), *body]
+    return markdown_table(["", *cells], body)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    Example:
+    >>> from experiments.harness.markdown import markdown_table
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

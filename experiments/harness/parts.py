@@ -148,20 +148,6 @@ def with_interval(
     return f"{center:.{digits}g}{ends}"
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown.
-
-    Example:
-    >>> from experiments.harness.parts import markdown_table
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2 |
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def load(name: str, part: str) -> Part:
     """A part of an experiment, by the names of its folder and module."""
     return importlib.import_module(f"experiments.{name}.{part}").PART

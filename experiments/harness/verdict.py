@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from experiments.harness.markdown import markdown_table
 from layerwise.comparison import Comparison
 from layerwise.comparison.frames import TASK, sign_of
 from layerwise.comparison.statistics import relative_costs
@@ -45,13 +46,12 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 
 def table(rows: pd.DataFrame) -> str:
     """The frame as Markdown, one line a schedule: in how many tasks it was cheaper, and scored better."""
-    lines = [
-        "| schedule | reached | FLOPs to the target | cheaper | unclear | dearer | scores better | unclear | worse |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    header = ["schedule", "reached", "FLOPs to the target", "cheaper", "unclear", "dearer"]
+    header += ["scores better", "unclear", "worse"]
+    lines = []
     for schedule, own in rows.groupby("schedule", sort=False):
         counts = [
-            int((own[what] == word).sum())
+            str((own[what] == word).sum())
             for what, words in (
                 ("cost", ("cheaper", "unclear", "dearer")),
                 ("score", ("better", "unclear", "worse")),
@@ -63,8 +63,8 @@ def table(rows: pd.DataFrame) -> str:
             f"{own['n_reached'].sum()} of {own['n_runs'].sum()}",
             spread(own["ratio"]),
         ]
-        lines.append(f"| {' | '.join(str(cell) for cell in [*cells, *counts])} |")
-    return "\n".join(lines)
+        lines.append([*cells, *counts])
+    return markdown_table(header, lines)
 
 
 def spread(ratios: pd.Series) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,10 @@ from statsmodels.stats.anova import anova_lm
 from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
+from experiments.harness.markdown import markdown_table
 from experiments.interplay.claims import CLAIMS, scored
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from layerwise.comparison import frames
-from layerwise.comparison.audit import audit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def run(options: Namespace) -> None:
     dataset, data, n_classes = load(options.data, options.subset)
     root = (options.results or comparisons.default_results(dataset, options.scale)) / "interplay"
     for name in SCALES[options.scale]["regularizations"]:
-        folder = root / name.replace(", ", "_").replace(" ", "_")
+        folder = root / _folder_name(name)
         print(f"interplay, {options.scale}: {dataset}, {name}; frames go to {folder}/", flush=True)
         compare(name, options.scale, dataset, data, n_classes, folder, options.jobs)
     _show(root)
@@ -59,24 +60,17 @@ def table(options: Namespace) -> None:
     Raises:
         ValueError: The audit found something.
     """
-    found = 0
-    for root in _roots(options):
-        runs, probes = read(root)
-        if not getattr(options, "audit", False):
-            print(f"### {root}\n\n{answer(runs, probes)}")
-            continue
-        findings = audit(runs)
-        found += len(findings)
-        print(f"### {root}: {len(findings) or 'no'} findings")
-        print("".join(f"- {finding}\n" for finding in findings))
-    if found:
-        raise ValueError(f"the audit has {found} findings: these frames do not carry all they show")
+    kept = ((root, *read(root)) for root in _roots(options))
+    answers.show(
+        options,
+        ((root, runs, functools.partial(answer, runs, probes)) for root, runs, probes in kept),
+    )
 
 
 def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs and what was probed, of all regularizations."""
     folders = [path.parent for path in root.glob("*/runs.csv")]
-    names = [name.replace(", ", "_").replace(" ", "_") for name in REGULARIZATIONS]
+    names = [_folder_name(name) for name in REGULARIZATIONS]
     folders.sort(key=lambda folder: names.index(folder.name))
     return (
         pd.concat([frames.read(folder)[0] for folder in folders], ignore_index=True),
@@ -86,14 +80,14 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def answer(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
     """The claims with their verdicts, what explains the scores, and what the frames cannot show."""
-    lines = ["| claim | verdict | measured: mean [95 % interval] |", "| --- | --- | --- |"]
+    header, lines = ["claim", "verdict", "measured: mean [95 % interval]"], []
     for claim in CLAIMS.values():
         rows = claim.measure(runs, probes).dropna(subset=["low"])
         numbers = "; ".join(
             f"{row['what']}: {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
             for _, row in rows.iterrows()
         )
-        lines.append(f"| {claim.says} | {claim.verdict(rows)} | {numbers} |")
+        lines.append([claim.says, claim.verdict(rows), numbers])
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
     seeds = measured.groupby(list(FACTORS))["seed"].nunique().min()
     parts = [
@@ -101,7 +95,7 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
         "Each schedule was tuned by itself with each optimizer and each regularization: rate and strength, on as many "
         f"settings everywhere. {len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
         f"on {' and '.join(runs['dataset'].unique())} by {' and '.join(runs['backend'].unique())}.",
-        "\n".join(lines),
+        markdown_table(header, lines),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         effects(scored(runs)),
         f"What this cannot show: {LIMITS}",
@@ -119,17 +113,15 @@ def effects(runs: pd.DataFrame) -> str:
     model = statsmodels.formula.api.ols(f"test_score ~ {' + '.join([*terms, *pairs])}", finished)
     found = anova_lm(model.fit(), typ=2)
     total = found["sum_sq"].sum()
-    lines = [
-        "| what explains the test score | share of its variance | F | p |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = []
     for name, row in found.iterrows():
         words = str(name).replace("C(", "").replace(")", "").replace(":", " with ")
         f, p = (f"{row['F']:.3g}", f"{row['PR(>F)']:.2g}") if np.isfinite(row["F"]) else ("", "")
-        lines.append(
-            f"| {words.replace('Residual', 'seeds and the rest')} | {row['sum_sq'] / total:.1%} | {f} | {p} |"
-        )
-    return "\n".join(lines)
+        words = words.replace("Residual", "seeds and the rest")
+        lines.append([words, f"{row['sum_sq'] / total:.1%}", f, p])
+    return markdown_table(
+        ["what explains the test score", "share of its variance", "F", "p"], lines
+    )
 
 
 def figure(runs: pd.DataFrame) -> Figure:
@@ -165,6 +157,10 @@ def figure(runs: pd.DataFrame) -> Figure:
         f"Test {metric}{', %' if percent else ''}: mean over seeds, each cell tuned by itself"
     )
     return drawn
+
+
+def _folder_name(regularization):
+    return regularization.replace(", ", "_").replace(" ", "_")
 
 
 def _roots(options: Namespace) -> Iterator[Path]:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 import layerwise
-from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.linearity.nets import IMAGES, images, repeated
 from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import solve_ivp
 
-from experiments.harness.parts import Part, markdown_table, with_interval
+from experiments.harness.markdown import markdown_table
+from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import by_block, compiled, flat, train

@@ -30,7 +30,7 @@ class Planner:
         Raises:
             ValueError: The schedule allows no number of epochs.
         """
-        key = cell, settings.key_of(_costly(setting))
+        key = cell, settings.without_rate(setting)
         if key not in self._plans:
             self._plans[key] = self._planned(cell, setting)
         return self._plans[key]
@@ -40,7 +40,8 @@ class Planner:
         steps, prices = grid.steps_per_epoch(cell), self._priced(cell, setting)
         own = grid.schedule(cell, setting)
         first, reference = dataclasses.replace(cell, schedule=grid.baseline), grid.reference(cell)
-        is_reference = cell == first and _costly(setting) == _costly(reference)
+        same = settings.without_rate(setting) == settings.without_rate(reference)
+        is_reference = cell == first and same
         if grid.budget == "epochs" or is_reference:
             return plan(own, steps, grid.epochs, prices.flops(own))
         baseline, theirs = grid.schedule(first, reference), self._priced(first, reference)
@@ -64,11 +65,6 @@ class Planner:
             x, y, _ = grid.datasets[cell.dataset].source.first(grid.batch_size)
             self._prices[key] = Prices(model, (x, y))
         return self._prices[key]
-
-
-def _costly(setting):
-    """What of a setting changes the cost of a step."""
-    return {name: value for name, value in setting.items() if name != "learning_rate"}
 
 
 def _nanoseconds(price):
