@@ -30,5 +30,5 @@ for backend in jax torch; do
         --ignore=tests/experiments --ignore=tests/test_readme.py
 done
 for dtype in float32 mixed_bfloat16; do
-    "$python" -m experiments run cost --device gpu --scale "$scale" --dtype "$dtype"
+    KERAS_BACKEND=jax "$python" -m experiments run cost --device gpu --scale "$scale" --dtype "$dtype"
 done

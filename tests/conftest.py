@@ -37,6 +37,22 @@ def fresh_session():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def exact_products():
+    """On a GPU products of float32 are not rounded to TensorFloat-32 first, as JAX's are, and the convolutions of torch."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.default_backend() == "gpu":
+            jax.config.update("jax_default_matmul_precision", "highest")
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras(fresh_session):
     """Every test starts from the same seed, the float32 policy and no layer names taken.

@@ -47,7 +47,8 @@ def killed(request, tmp_path_factory):
     result = subprocess.run(
         [sys.executable, "-m", "tests.killed", str(folder), *names],
         cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        # torch looks for a GPU without starting CUDA, which a fork cannot use after that.
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
         capture_output=True,
         text=True,
         timeout=550,

@@ -113,6 +113,10 @@ def test_schedules_leave_the_global_random_state_as_stock_fit_does(case):
         keras.utils.set_random_seed(3)
         model = conformance.whole(case).model  # its programs are compiled: that draws nothing
         conformance.fitted(model, *callbacks, epochs=case.epochs, shuffle=True)
-        return random.random(), np.random.random(), keras.random.uniform((2,)).__array__().tolist()
+        return (
+            random.random(),
+            np.random.random(),
+            keras.ops.convert_to_numpy(keras.random.uniform((2,))).tolist(),
+        )
 
     assert drawn_after([case.make()]) == drawn_after([])

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from layerwise.backends import backend
 from layerwise.comparison.data import SPLITS
 from layerwise.comparison.outcome import Outcome
 from layerwise.comparison.settings import knobs_of
@@ -70,9 +71,7 @@ PROBE_COLUMNS = ["run_id", *COLUMNS]
 
 def environment() -> dict[str, str]:
     """Backend and device: part of a run's identity."""
-    devices = keras.distribution.list_devices()
-    kinds = {str(device).split(":")[0].lower() for device in devices} - {"cpu"}
-    return {"backend": keras.backend.backend(), "device": min(kinds, default="cpu")}
+    return {"backend": keras.backend.backend(), "device": backend.device()}
 
 
 def provenance() -> dict[str, str | None]:

@@ -25,7 +25,7 @@ def data(n=60, folds=3, seed=0):
     return layerwise.Data(*parts, folds=folds)
 
 
-def net():
+def net(dropout=0.2):
     """Return three dense blocks with batch normalization and dropout; logits."""
     return keras.Sequential(
         [
@@ -33,7 +33,7 @@ def net():
             keras.layers.Dense(8),
             keras.layers.BatchNormalization(momentum=0.9),
             keras.layers.ReLU(),
-            keras.layers.Dropout(0.2),
+            keras.layers.Dropout(dropout),
             keras.layers.Dense(8, "tanh"),
             keras.layers.Dense(3),
         ]

@@ -23,6 +23,7 @@ from layerwise.backends.jax.fit import (
 )
 from layerwise.backends.jax.flops import look_flops, step_flops, stock_flops
 from layerwise.backends.jax.memory import (
+    device,
     fill,
     generator_state,
     nbytes,
@@ -53,6 +54,7 @@ __all__ = [
     "build",
     "can_execute",
     "check",
+    "device",
     "double_context",
     "dropout",
     "exact_program",

@@ -36,7 +36,18 @@ def look_flops(model, forward, groups, x, y):
 
 
 def _count(step, *specs):
-    return int(jax.jit(step).lower(*specs).cost_analysis()["flops"])
+    # As a program for the CPU, on whatever device it will run: the clients of GPUs and TPUs do not count.
+    with jax.default_device(_cpu()):
+        return int(jax.jit(step).lower(*specs).cost_analysis()["flops"])
+
+
+def _cpu():
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise RuntimeError(
+            "FLOPs are counted by JAX's CPU client, which JAX_PLATFORMS leaves out: add it, as in JAX_PLATFORMS=cuda,cpu"
+        ) from error
 
 
 def _state(model, shape):

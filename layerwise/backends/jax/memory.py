@@ -2,6 +2,7 @@
 
 import contextlib
 
+import jax
 import keras
 import numpy as np
 
@@ -31,6 +32,11 @@ def nbytes(variable, model):
 def to_numpy(variable):
     """A variable's value as an array."""
     return keras.ops.convert_to_numpy(variable.value)
+
+
+def device():
+    """The kind of device that arrays are on: "cpu", "gpu", "tpu"."""
+    return jax.default_backend()
 
 
 def replicas(model):

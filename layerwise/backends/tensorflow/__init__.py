@@ -29,6 +29,7 @@ from layerwise.backends.tensorflow.fit import (
 )
 from layerwise.backends.tensorflow.flops import look_flops, step_flops, stock_flops
 from layerwise.backends.tensorflow.memory import (
+    device,
     fill,
     generator_state,
     nbytes,
@@ -61,6 +62,7 @@ __all__ = [
     "build",
     "can_execute",
     "check",
+    "device",
     "double_context",
     "dropout",
     "exact_program",

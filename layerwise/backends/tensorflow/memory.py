@@ -45,6 +45,12 @@ def to_numpy(variable):
     return _components(variable)[0].numpy()
 
 
+def device():
+    """The kind of device that arrays are on: "cpu", "gpu", "tpu"."""
+    kinds = {device.device_type.lower() for device in tf.config.list_logical_devices()}
+    return min(kinds - {"cpu"}, default="cpu")
+
+
 def replicas(model):
     """The number of devices that share a batch."""
     return model.distribute_strategy.num_replicas_in_sync

@@ -23,6 +23,7 @@ from layerwise.backends.torch.fit import (
 )
 from layerwise.backends.torch.flops import look_flops, step_flops, stock_flops
 from layerwise.backends.torch.memory import (
+    device,
     fill,
     generator_state,
     nbytes,
@@ -46,6 +47,7 @@ __all__ = [
     "build",
     "can_execute",
     "check",
+    "device",
     "double_context",
     "dropout",
     "exact_program",

@@ -85,8 +85,9 @@ def exact_program(model, loss_of):
         return value, torch.autograd.grad(value, weights, create_graph=graph, allow_unused=True)
 
     def hessian_vector(weights, vectors, rest, data):
-        # The fused kernels of attention have no second derivative.
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        # The fused kernels of attention have no second derivative, nor have those of cuDNN for recurrent layers on a GPU.
+        attention = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+        with attention, torch.backends.cudnn.flags(enabled=False):
             _, gradients = gradient(weights, rest, data, graph=True)
         pairs = zip(gradients, vectors, strict=True)
         product = sum((g * v).sum() for g, v in pairs if g is not None and g.requires_grad)

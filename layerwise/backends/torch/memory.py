@@ -38,6 +38,12 @@ def to_numpy(variable):
     return keras.ops.convert_to_numpy(variable.value)
 
 
+def device():
+    """The kind of device that arrays are on: "cpu", "gpu", "tpu"."""
+    kind = keras.ops.zeros(()).device.type
+    return "gpu" if kind == "cuda" else kind
+
+
 def replicas(model):
     """The number of devices that share a batch."""
     return 1
