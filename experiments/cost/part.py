@@ -21,6 +21,7 @@ PARTS = (
     "greedy",
     "baselines",
     "grid",
+    "probes",
 )
 
 

@@ -1,13 +1,11 @@
 """What measuring costs, beside a training step, in passes, seconds and memory."""
 
-import time
 import tracemalloc
 
 import keras
 import numpy as np
 import pytest
 
-import layerwise
 from layerwise.diagnostics import QUANTITIES, Step, reversals
 from tests.helpers import compiled, mlp, vectors
 
@@ -28,12 +26,6 @@ def measure(step):
         name: reversals(step, None) if quantity is reversals else quantity(step)
         for name, quantity in QUANTITIES.items()
     }
-
-
-def seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def test_each_frame_says_what_it_took():
@@ -90,25 +82,3 @@ def test_the_passes_of_ten_blocks_are_those_that_the_docstrings_say():
     # All multiples of 3 n - 3 sets; the step itself was taken for each block, all, and two pairs.
     assert taken["linearization"]["forward"] == 3 * (3 * n - 3) - (n + 1) - 2
     assert taken["curvature"]["hessian_vector"] <= 4 + (n + 1) * (2 * 6 + 2)
-
-
-@pytest.mark.slow
-def test_a_probe_every_hundred_steps_slows_a_fit_by_a_tenth_at_most():
-    model, x, y = ten_blocks()
-    x, y = np.tile(x, (200, 1)), np.tile(y, 200)
-
-    def train(*callbacks):
-        return seconds(lambda: model.fit(x, y, batch_size=128, callbacks=callbacks, verbose=0))
-
-    def probed():
-        probe = layerwise.Probe(every=100, data=(x[:128], y[:128]))
-        probe._record.step = 1  # not before the first step, too
-        return train(probe), probe.seconds
-
-    train(), probed()  # compiled
-    alone = min(train() for _ in range(5))
-    whole, probing = min(probed() for _ in range(5))
-    print(
-        f"{whole / alone:.3f} with, {(whole - probing) / alone:.3f} without the time of the probe"
-    )
-    assert whole - probing <= 1.1 * alone
