@@ -113,20 +113,29 @@ def _sentences(rows, forms):
     ):
         if {old, new} <= set(forms):
             for net in nets.NETS:
-                updates = ratio(rows, "updates_to_loss", (new, net), (old, net))
                 points = difference(rows, "test_score", (new, net), (old, net))
-                faster = verdict(
-                    updates, 1.0, "fewer updates", "more updates", "no clear change in updates"
-                )
                 yield (
-                    f"Pixels {new} in place of {old}, {net} net: {faster} to the training loss "
-                    f"({number(updates, '{:.2g}')} times as many), {number(points, '{:+.1f}')} points of test accuracy."
+                    f"Pixels {new} in place of {old}, {net} net: {_speed(rows, net, new, old)}, "
+                    f"{number(points, '{:+.1f}')} points of test accuracy."
                 )
     if "shuffled" in forms:
         yield (
             "A dense net does not know which pixels are neighbours: what shuffling seems to do to it is chance, most of it "
             "of tuning on few seeds. Differences of that size between other rows are no evidence either."
         )
+
+
+def _speed(rows, net, new, old):
+    """What happens to the updates to the training loss, which in some runs is never reached."""
+    updates = ratio(rows, "updates_to_loss", (new, net), (old, net))
+    if updates[0] in (0.0, np.inf):
+        return f"the training loss is reached on pixels {new if updates[0] == 0 else old} alone, in most runs"
+    if all(
+        np.isinf(runs).all() for runs in _paired(rows, "updates_to_loss", (new, net), (old, net))
+    ):
+        return "the training loss is reached on neither"
+    faster = verdict(updates, 1.0, "fewer updates", "more updates", "no clear change in updates")
+    return f"{faster} to the training loss ({number(updates, '{:.2g}')} times as many)"
 
 
 def difference(rows: pd.DataFrame, column: str, cell: tuple, other: tuple) -> Estimate:
