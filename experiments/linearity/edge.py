@@ -18,15 +18,12 @@ from layerwise.diagnostics import Step
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SWEEPS = 1500
+SWEEPS, LONG = 1500, 6000  # of most cases, and of those that ask where training in turn settles
 EVERY = 375  # sweeps between two measurements
-TOGETHER = (
-    25  # steps in one program: the steps are small, and calling a program for each takes longer
-)
 
 
 def cases(scale: str) -> dict[str, dict]:
-    """Three nets, two rates, all at once and cyclic; for the smallest net two more orders."""
+    """Three nets, two rates, all at once and cyclic; for the smallest net two more orders; cyclic for long on each net."""
     small, *others = "tanh 32-32", "tanh 48-24", "tanh 24-24-24-24"
     orders = ("simultaneous", "cyclic", "shuffled", "reverse")
     wanted = [(small, order, 1.0) for order in orders[:2]]
@@ -34,14 +31,21 @@ def cases(scale: str) -> dict[str, dict]:
     wanted += [(small, order, 0.7) for order in orders[:2]]
     wanted += [(small, order, 1.0) for order in orders[2:]]
     seeds, wanted = (10, wanted) if scale == "full" else (2, wanted[:2])
-    return {
+    found = {
         f"{name}, {order}, rate {rate:g}, {seeds} seeds": {"net": name, "order": order, "rate": rate, "seeds": seeds}
         for name, order, rate in wanted
     }  # fmt: skip
+    for name in (small, *others) if scale == "full" else ():
+        long = {"net": name, "order": "cyclic", "rate": 1.0, "seeds": seeds, "until": LONG}
+        found[f"{name}, cyclic, rate 1, {LONG} sweeps, {seeds} seeds"] = long
+    return found
 
 
-def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
-    """Rows: for each seed and moment of training the largest eigenvalues, of the net and of each block."""
+def measure(net: str, order: str, rate: float, seeds: int, until: int = SWEEPS) -> list[dict]:
+    """Rows: for each seed and moment of training the largest eigenvalues, of the net and of each block.
+
+    Every `SWEEPS` sweeps also the largest stable rate.
+    """
     x, y = images()
     model = compiled(net, keras.optimizers.SGD(rate))
     n = len(model.layers)
@@ -51,13 +55,13 @@ def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
     for seed in range(seeds):
         start_again(model, seed)
         schedule = schedule_of(order, seed)
-        for sweeps in range(EVERY, SWEEPS + 1, EVERY):
+        for sweeps in range(EVERY, until + 1, EVERY):
             model.fit(many_x, many_y, batch_size=len(x), shuffle=False, verbose=0, callbacks=[schedule])  # fmt: skip
             factors = factors_at(model, x, y)
             row = {"seed": seed, "sweeps": sweeps, "loss": float(model.history.history["loss"][-1])}
             row["whole"] = float(np.linalg.norm(np.concatenate(factors), 2) ** 2)
             row |= {f"block {k}": float(np.linalg.norm(f, 2) ** 2) for k, f in enumerate(factors)}
-            if sweeps == SWEEPS:
+            if sweeps % SWEEPS == 0:
                 row["largest_stable_rate"] = largest_stable_rate(factors, turns)
             rows.append(row)
     return rows
