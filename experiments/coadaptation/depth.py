@@ -2,71 +2,35 @@
 
 from typing import TYPE_CHECKING
 
-import keras
 import pandas as pd
 
+from experiments.coadaptation.deep_nets import (
+    DEPTHS,
+    FRACTIONS,
+    KINDS,
+    ORDERS,
+    WIDTH,
+    measure,
+    width_of,
+)  # fmt: skip
 from experiments.harness.markdown import markdown_table
 from experiments.harness.parts import Part, with_interval
-from experiments.harness.programs import start_again, steps_together
-from experiments.linearity.nets import IMAGES, images
-from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
-from experiments.linearity.training import train
-from layerwise.diagnostics import Step, compounding, interaction
+from experiments.linearity.nets import IMAGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The activation, and the variance of the initial weights times the number of inputs.
-KINDS = {"linear": 1.0, "tanh": 1.0, "relu": 2.0}
-DEPTHS = (2, 8, 32)
-WIDTH = 16
-FRACTIONS = (0.1, 0.5, 1.0)  # of the largest stable rate where all blocks move at once
-MOMENTS = (0, 50)
-ORDERS = ("simultaneous", "cyclic", "reverse")
-
 
 def cases(scale: str) -> dict[str, dict]:
-    """Every kind and depth."""
-    seeds, depths = (10, DEPTHS) if scale == "full" else (2, DEPTHS[:2])
-    return {
-        f"{kind}, {depth} layers, {seeds} seeds": {"kind": kind, "depth": depth, "seeds": seeds}
-        for depth in depths
-        for kind in KINDS
-    }
-
-
-def measure(kind: str, depth: int, seeds: int) -> list[dict]:
-    """Rows: for each seed, moment and fraction of the largest stable rate, what the blocks do together in a step."""
-    x, y = images()
-    model, rows = compiled(kind, depth), []
-    for seed in range(seeds):
-        start_again(model, seed)
-        for moment in MOMENTS:
-            if moment:
-                train(model, x, y, moment)
-            step = Step(model, x, y)
-            factors = steep_directions(step.hessian_vector, [w.size for w in step.weights], 10)
-            stable = {
-                order: largest_stable_rate(factors, turns_of(order, depth)) for order in ORDERS
-            }
-            for fraction in FRACTIONS:
-                model.optimizer.learning_rate = fraction * stable["simultaneous"]
-                step = Step(model, x, y)
-                found = compounding(step).set_index("block").loc["all"]
-                row = {"seed": seed, "moment": moment, "fraction": fraction, **stable}
-                row |= interaction(step).iloc[0][["additivity", "joint", "sum_of_parts"]].to_dict()
-                rows.append(row | {"compounded": float(found["compounded"])})
-            model.optimizer.learning_rate = 0.5 * stable["simultaneous"]
-    return rows
-
-
-def compiled(kind: str, depth: int) -> keras.Model:
-    """So many dense layers of equal width, the last one the linear output, under the squared error."""
-    start = keras.initializers.VarianceScaling(KINDS[kind], "fan_in")
-    hidden = [keras.layers.Dense(WIDTH, kind, kernel_initializer=start) for _ in range(depth - 1)]
-    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
-    model.compile(keras.optimizers.SGD(0.1), loss="mse", steps_per_execution=steps_together(25))
-    return model
+    """Every kind and depth, of equal width and with equally many weights."""
+    seeds, depths = (10, DEPTHS) if scale == "full" else (2, DEPTHS[:1])
+    found = {}
+    for depth in depths:
+        for width in sorted({WIDTH, width_of(depth)}):
+            for kind in KINDS:
+                name = f"{kind}, {depth} layers of {width}, before and in training, {seeds} seeds"
+                found[name] = {"kind": kind, "depth": depth, "width": width, "seeds": seeds}
+    return found
 
 
 def answer(rows: pd.DataFrame) -> str:
