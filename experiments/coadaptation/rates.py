@@ -208,13 +208,19 @@ def _verdict(against):
     over = f"{against['ratio'].min():.2g} to {against['ratio'].max():.2g} times"
     where = f"in all {all_of_them} cases of net and way of choosing the rates"
     if better == all_of_them:
-        return f"A learning rate for each block beats one for all {where}: the training loss is {over} that with one rate."
+        return (
+            f"A learning rate for each block beats one for the whole net {where}: the training loss is {over} that with "
+            "one rate."
+        )
     if worse == all_of_them:
-        return f"One learning rate for all blocks beats one for each {where}: the latter's training loss is {over} its own."
+        return (
+            f"One learning rate for the whole net beats one for each block {where}: the training loss of the latter is "
+            f"{over} that with one rate."
+        )
     return (
-        f"Of {all_of_them} cases of net and way of choosing the rates, a learning rate for each block beats one for all "
-        f"in {better} and loses in {worse}, and no difference is shown in {all_of_them - better - worse}: the training "
-        f"loss is {over} that with one rate."
+        f"Of {all_of_them} cases of net and way of choosing the rates, a learning rate for each block beats one for the "
+        f"whole net in {better} and loses in {worse}, and no difference is shown in {all_of_them - better - worse}: the "
+        f"training loss is {over} that with one rate."
     )
 
 
