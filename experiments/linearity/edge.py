@@ -165,7 +165,7 @@ def _block(turns):
 
 def _verdict(turns):
     if turns["used"].max() < 0.9:
-        return f"So after {SWEEPS} sweeps blocks in turn are not at their edge: the loss could be steeper before a sweep diverged."
+        return f"So after {SWEEPS} sweeps blocks in turn are not at their edge: the loss could be steeper still."
     if turns["used"].max() < 1.1:
         return "So some runs in turn are at their edge too, only that it lies elsewhere."
     return "So some runs in turn are beyond what the linear theory calls stable."
