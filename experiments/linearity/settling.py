@@ -7,6 +7,9 @@ from experiments.harness.parts import with_interval
 from layerwise.comparison import intervals
 
 ENDED = 0.05  # a loss that falls by less than this share in the last stretch is called settled
+NEAR = (
+    0.95  # the rate over the largest stable one from which single runs are counted as near the edge
+)
 SHOWN = ("whole", "steepest_block", "used")
 
 
@@ -65,6 +68,7 @@ def answer(rows: pd.DataFrame, every: int) -> list[str]:
         f"it ({WORDS[net['state']]})"
         for _, net in nets.iterrows()
     )
+    runs = rows.loc[rows["sweeps"] == end, "used"]
     over = (nets["fell"] < ENDED).sum()
     fell = f"{nets['fell'].min():.0%} to {nets['fell'].max():.0%}"
     ended = (
@@ -74,7 +78,8 @@ def answer(rows: pd.DataFrame, every: int) -> list[str]:
         else f"Training has ended by then: in the last {every} sweeps the loss fell by {fell}."
     )
     text = f"""Do blocks in turn only need longer to get to their edge? Trained on from {every} to {end} sweeps, {states}:
-{each}. {ended} {_in_all(nets)}"""
+{each}. In {(runs >= NEAR).sum()} of {len(runs)} runs the rate used is at least {NEAR:g} of the largest stable one at the
+end. {ended} {_in_all(nets)}"""
     own = rows[rows["sweeps"] % every == 0]
     header = ["net, cyclic", "sweeps", "training loss", "whole net, in 2 / rate",
               "steepest block, in 2 / rate", "rate / largest stable rate"]  # fmt: skip
