@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SIZES = ("equal width", "equally many weights")
 HALF = 0.5  # the fraction of the largest stable rate at which nets are compared
+MUCH = 0.05  # a difference of additivity, with its whole interval, that is called out
 
 
 def cases(scale: str) -> dict[str, dict]:
@@ -48,11 +49,11 @@ def of_size(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     return rows[rows["width"] == widths]
 
 
-def trends(rows: pd.DataFrame, column: str) -> pd.Series:
-    """In how many cases a column is higher, lower or not shown to differ in the deepest nets, against the shallowest.
+def changes(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How much higher a column is in the deepest nets than in the shallowest, one row a case.
 
-    A case is a kind, a size, and a moment of training under a schedule. Higher: the interval of the median difference, seed
-    by seed, is above 0.
+    A case is a kind, a size, and a moment of training under a schedule. `median, low, high` are of the differences, seed
+    by seed.
     """
     found = []
     for size in SIZES:
@@ -60,10 +61,15 @@ def trends(rows: pd.DataFrame, column: str) -> pd.Series:
         for _, cell in of_size(rows[rows["fraction"] == HALF], size).groupby(keys, sort=False):
             by_depth = cell.pivot(index="seed", columns="depth", values=column)
             change = by_depth[by_depth.columns.max()] - by_depth[by_depth.columns.min()]
-            _, low, high = intervals.median(change)
-            found.append("higher" if low > 0 else "lower" if high < 0 else "no difference shown")
-    counts = pd.Series(found).value_counts()
-    return counts.reindex(["higher", "lower", "no difference shown"], fill_value=0)
+            found.append(intervals.median(change))
+    return pd.DataFrame(found, columns=["median", "low", "high"])
+
+
+def trends(rows: pd.DataFrame, column: str) -> dict[str, int]:
+    """In how many of all cases a column is higher, and lower, in the deepest nets: the interval is off 0."""
+    found = changes(rows, column)
+    higher, lower = int((found["low"] > 0).sum()), int((found["high"] < 0).sum())
+    return {"higher": higher, "lower": lower, "all": len(found)}
 
 
 def answer(rows: pd.DataFrame) -> str:
@@ -89,13 +95,14 @@ def answer(rows: pd.DataFrame) -> str:
     rate, adds, goes = (trends(rows, name) for name in ("simultaneous", "additivity", "reversed"))
     product, gain, stale = (trends(rows, name) for name in ("compounded", "gain", "stale"))
     later = "; ".join(
-        f"under {trained} training {both(_at_the_end(rows, trained), 'additivity', '.0%')}"
+        f"under {trained} training {_by_kind(_at_the_end(rows[rows['depth'] == deep], trained))}"
         for trained in TRAINED
     )
+    much = int((changes(rows, "additivity")["high"] < -MUCH).sum())
     text = f"""**From {shallow} to {deep} layers, the largest learning rate that all blocks at once bear is lower in
 {_of(rate, "lower")} of net and training and higher in {rate["higher"]}; at half of it the blocks' moves cancel more in
-{_of(adds, "lower")} and less in {adds["higher"]}.** Below, pairs of numbers are medians for {shallow} and for {deep}
-layers.
+{_of(adds, "lower")} (by more than {100 * MUCH:g} points in {much}) and less in {adds["higher"]}.** Below, pairs of
+numbers are medians for {shallow} and for {deep} layers.
 
 *Which rates are stable?* At the start, by the linear theory at the measured Hessian, the largest stable rate is
 {both(half, "simultaneous", ".3g")} where all blocks move at once. One block at a time, in order, bears
@@ -105,8 +112,8 @@ larger in {_of(gain, "higher")} and smaller in {gain["lower"]}. Drawn in a new o
 gives the same as in order.
 
 *Do moves cancel?* At the start the joint step brings this share of what the blocks bring alone: {by_fraction}. After
-{MOMENTS[-1]} sweeps of training, at {HALF:g} of the rate that is then the largest stable one, it is
-{later}. Together they do harm though each alone would help, or the other way round, in
+{MOMENTS[-1]} sweeps of training, at {HALF:g} of the rate that is then the largest stable one, it is, in nets of {deep}
+layers, {later}. Together they do harm though each alone would help, or the other way round, in
 {", ".join(f"{share:.1%} of the steps at {fraction:g} of it" for fraction, share in harm.mean().items())}.
 
 *Do small changes compound?* If every block changes by its relative update, their product changes by
@@ -128,12 +135,19 @@ other a loss. The steps looked at move all blocks at once and are not taken. Tra
 own largest stable rate, measured anew at each moment ({", ".join(map(str, MOMENTS))} sweeps; in a sweep every block moves
 once, so that one block at a time takes as many gradients as there are layers). A case is a kind of net, equal width or
 equally many weights, and a moment of training under a schedule; cases are told apart by intervals of the median difference
-between the deepest and the shallowest nets, seed by seed, not corrected for how many they are."""
+between the deepest and the shallowest nets, seed by seed, not corrected for how many they are; a difference of more than {100 * MUCH:g} points is so with its whole
+interval."""
     return "\n\n".join([text, table(rows), limits])
 
 
 def _of(counts, which):
-    return f"{counts[which]} of {counts.sum()} cases"
+    return f"{counts[which]} of {counts['all']} cases"
+
+
+def _by_kind(of):
+    """The median additivity of each kind of net."""
+    medians = of.groupby("kind", sort=False)["additivity"].median()
+    return ", ".join(f"{adds:.0%} ({kind})" for kind, adds in medians.items())
 
 
 def _compounds(product):
@@ -223,6 +237,9 @@ def draw(rows: pd.DataFrame) -> "Figure":
         row[0].set_ylabel(label)
         if name in ("value", "compounded"):
             row[0].set_yscale("log")
+        if name == "compounded":  # a dead net hardly moves: the medians are what is to be seen
+            lowest = min(line.get_ydata().min() for axis in row for line in axis.lines)
+            row[0].set_ylim(bottom=lowest / 3)
         if name == "additivity":
             for axis in row:
                 axis.axhline(0, color="crimson", linewidth=0.8)
@@ -238,8 +255,9 @@ def draw(rows: pd.DataFrame) -> "Figure":
         axis.set_xticks([], minor=True)
         axis.set_xlabel("layers")
     figure.suptitle(
-        f"Median and range of {rows['seed'].nunique()} seeds. Additivity 1: the blocks' moves add up, 0: they cancel. "
-        f'"It" is the largest stable rate of all blocks at once; trained: for {MOMENTS[-1]} sweeps'
+        f"Median and range of {rows['seed'].nunique()} seeds. Additivity 1: the blocks' moves add up, 0: they cancel.\n"
+        f'"It" is the largest stable rate of all blocks at once; trained: for {MOMENTS[-1]} sweeps. '
+        "A range that leaves its panel is cut"
     )
     return figure
 

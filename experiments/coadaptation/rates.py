@@ -167,7 +167,7 @@ def answer(rows: pd.DataFrame) -> str:
             else "1"
         )
         lines.append(
-            [net, way, f"{own['rate'].iloc[0]:.3g}", ", ".join(f"{factor:.2g}" for factor in factors),
+            [net, way, f"{own['rate'].iloc[0]:.3g}", ", ".join(f"{factor:.3g}" for factor in factors),
              with_interval(finite, of=intervals.geometric_mean), f"{len(own) - len(finite)} of {len(own)}",
              ratio, said.get((net, way), "")]
         )  # fmt: skip

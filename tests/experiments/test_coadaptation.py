@@ -128,7 +128,7 @@ def test_trends_with_depth_are_those_of_the_rows():
         {"kind": kind, "depth": layers, "width": width, "seed": seed, "value": 2 + seed + change * (layers > 2), **common}
         for kind, change in changes.items() for layers, width in ((2, 16), (2, 125), (32, 16)) for seed in range(6)
     ]  # fmt: skip
-    assert depth.trends(pd.DataFrame(rows), "value").tolist() == [2, 2, 2]
+    assert depth.trends(pd.DataFrame(rows), "value") == {"higher": 2, "lower": 2, "all": 6}
 
 
 def test_the_answer_is_that_of_the_committed_frames():
