@@ -135,8 +135,8 @@ other a loss. The steps looked at move all blocks at once and are not taken. Tra
 own largest stable rate, measured anew at each moment ({", ".join(map(str, MOMENTS))} sweeps; in a sweep every block moves
 once, so that one block at a time takes as many gradients as there are layers). A case is a kind of net, equal width or
 equally many weights, and a moment of training under a schedule; cases are told apart by intervals of the median difference
-between the deepest and the shallowest nets, seed by seed, not corrected for how many they are; a difference of more than {100 * MUCH:g} points is so with its whole
-interval."""
+between the deepest and the shallowest nets, seed by seed, not corrected for how many they are;
+a difference of more than {100 * MUCH:g} points is so with its whole interval."""
     return "\n\n".join([text, table(rows), limits])
 
 
