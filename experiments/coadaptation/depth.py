@@ -2,146 +2,262 @@
 
 from typing import TYPE_CHECKING
 
-import keras
+import numpy as np
 import pandas as pd
 
+from experiments.coadaptation.deep_nets import (
+    DEPTHS,
+    FRACTIONS,
+    KINDS,
+    MOMENTS,
+    ORDERS,
+    TRAINED,
+    TRAINED_AT,
+    WIDTH,
+    measure,
+    weights,
+    width_of,
+)
 from experiments.harness.markdown import markdown_table
 from experiments.harness.parts import Part, with_interval
-from experiments.harness.programs import start_again, steps_together
-from experiments.linearity.nets import IMAGES, images
-from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
-from experiments.linearity.training import train
-from layerwise.diagnostics import Step, compounding, interaction
+from experiments.linearity.nets import IMAGES
+from layerwise.comparison import intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The activation, and the variance of the initial weights times the number of inputs.
-KINDS = {"linear": 1.0, "tanh": 1.0, "relu": 2.0}
-DEPTHS = (2, 8, 32)
-WIDTH = 16
-FRACTIONS = (0.1, 0.5, 1.0)  # of the largest stable rate where all blocks move at once
-MOMENTS = (0, 50)
-ORDERS = ("simultaneous", "cyclic", "reverse")
+SIZES = ("equal width", "equally many weights")
+HALF = 0.5  # the fraction of the largest stable rate at which nets are compared
+MUCH = 0.05  # a difference of additivity, with its whole interval, that is called out
 
 
 def cases(scale: str) -> dict[str, dict]:
-    """Every kind and depth."""
+    """Every kind and depth, of equal width and with equally many weights."""
     seeds, depths = (10, DEPTHS) if scale == "full" else (2, DEPTHS[:2])
-    return {
-        f"{kind}, {depth} layers, {seeds} seeds": {"kind": kind, "depth": depth, "seeds": seeds}
-        for depth in depths
-        for kind in KINDS
-    }
+    found = {}
+    for depth in depths:
+        for width in sorted({WIDTH, width_of(depth)}):
+            for kind in KINDS if scale == "full" else tuple(KINDS)[:1]:
+                name = f"{kind}, {depth} layers of {width}, before and in training, {seeds} seeds"
+                found[name] = {"kind": kind, "depth": depth, "width": width, "seeds": seeds}
+    return found
 
 
-def measure(kind: str, depth: int, seeds: int) -> list[dict]:
-    """Rows: for each seed, moment and fraction of the largest stable rate, what the blocks do together in a step."""
-    x, y = images()
-    model, rows = compiled(kind, depth), []
-    for seed in range(seeds):
-        start_again(model, seed)
-        for moment in MOMENTS:
-            if moment:
-                train(model, x, y, moment)
-            step = Step(model, x, y)
-            factors = steep_directions(step.hessian_vector, [w.size for w in step.weights], 10)
-            stable = {
-                order: largest_stable_rate(factors, turns_of(order, depth)) for order in ORDERS
-            }
-            for fraction in FRACTIONS:
-                model.optimizer.learning_rate = fraction * stable["simultaneous"]
-                step = Step(model, x, y)
-                found = compounding(step).set_index("block").loc["all"]
-                row = {"seed": seed, "moment": moment, "fraction": fraction, **stable}
-                row |= interaction(step).iloc[0][["additivity", "joint", "sum_of_parts"]].to_dict()
-                rows.append(row | {"compounded": float(found["compounded"])})
-            model.optimizer.learning_rate = 0.5 * stable["simultaneous"]
-    return rows
+def of_size(rows: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The rows of the nets of equal width, or of those with equally many weights; the deepest are both."""
+    widths = WIDTH if size == SIZES[0] else rows["depth"].map(width_of)
+    return rows[rows["width"] == widths]
 
 
-def compiled(kind: str, depth: int) -> keras.Model:
-    """So many dense layers of equal width, the last one the linear output, under the squared error."""
-    start = keras.initializers.VarianceScaling(KINDS[kind], "fan_in")
-    hidden = [keras.layers.Dense(WIDTH, kind, kernel_initializer=start) for _ in range(depth - 1)]
-    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
-    model.compile(keras.optimizers.SGD(0.1), loss="mse", steps_per_execution=steps_together(25))
-    return model
+def changes(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How much higher a column is in the deepest nets than in the shallowest, one row a case.
+
+    A case is a kind, a size, and a moment of training under a schedule. `median, low, high` are of the differences, seed
+    by seed.
+    """
+    found = []
+    for size in SIZES:
+        keys = ["kind", "trained", "sweeps"]
+        for _, cell in of_size(rows[rows["fraction"] == HALF], size).groupby(keys, sort=False):
+            by_depth = cell.pivot(index="seed", columns="depth", values=column)
+            change = by_depth[by_depth.columns.max()] - by_depth[by_depth.columns.min()]
+            found.append(intervals.median(change))
+    return pd.DataFrame(found, columns=["median", "low", "high"])
+
+
+def trends(rows: pd.DataFrame, column: str) -> dict[str, int]:
+    """In how many of all cases a column is higher, and lower, in the deepest nets: the interval is off 0."""
+    found = changes(rows, column)
+    higher, lower = int((found["low"] > 0).sum()), int((found["high"] < 0).sum())
+    return {"higher": higher, "lower": lower, "all": len(found)}
 
 
 def answer(rows: pd.DataFrame) -> str:
     """What changes with depth."""
+    rows = rows.assign(gain=rows["cyclic"] / rows["simultaneous"])
     shallow, deep = rows["depth"].min(), rows["depth"].max()
-    at = rows[rows["fraction"] == FRACTIONS[1]].copy()
-    for order in ORDERS[1:]:
-        at[f"{order} gain"] = at[order] / at["simultaneous"]
-    mean = at.groupby("depth")[["simultaneous", "cyclic gain", "additivity", "compounded"]].mean()
-    own = rows.groupby(["depth", "fraction"])["additivity"].mean()
-    rates, adds = mean["simultaneous"], mean["additivity"]
-    lower = "lowers" if rates[deep] < rates[shallow] else "does not lower"
-    cancel = "more" if adds[deep] < adds[shallow] else "no more"
-    text = f"""**Depth {lower} the learning rate that can be borne; at the same fraction of it the blocks' moves cancel
-{cancel}.** The mean of the largest stable rate is {rates[shallow]:.3g} for {shallow} layers and {rates[deep]:.3g}
-for {deep}
-(linear theory at the measured Hessian). At {FRACTIONS[1]:g} of it the joint step brings {adds[shallow]:.0%} of the
-sum of what
-the blocks bring alone with {shallow} layers, and {adds[deep]:.0%} with {deep}; at a tenth of it {own[shallow, 0.1]:.0%} and
-{own[deep, 0.1]:.0%}.
+    start = rows[rows["trained"] == "not yet"]
 
-Do small changes compound? If every block changes by its relative update, their product changes by
-{mean["compounded"][shallow]:.1%} with {shallow} layers, and by {mean["compounded"][deep]:.1%} with {deep}, at that rate.
+    def both(of, column, form):
+        """The medians of the shallowest and the deepest nets, for each size."""
+        texts = []
+        for size in SIZES:
+            medians = of_size(of, size).groupby("depth")[column].median().reindex([shallow, deep])
+            texts.append(f"{medians[shallow]:{form}} and {medians[deep]:{form}} ({size})")
+        return ", ".join(texts)
 
-Moving one block at a time bears {mean["cyclic gain"][shallow]:.2f} times the rate with {shallow} layers, and
-{mean["cyclic gain"][deep]:.2f} times with {deep}, for as many gradients as there are layers."""
-    header = ["net", "layers", "after", "largest stable rate", "cyclic, in it", "reverse, in it",
-              *(f"additivity at {fraction:g} of it" for fraction in FRACTIONS), "compounded"]  # fmt: skip
+    half = start[start["fraction"] == HALF]
+    by_fraction = "; ".join(
+        f"at {fraction:g} of it {both(start[start['fraction'] == fraction], 'additivity', '.0%')}"
+        for fraction in FRACTIONS
+    )
+    harm = (rows.dropna(subset="fraction").set_index("fraction")["additivity"] < 0).groupby(level=0)
+    rate, adds, goes = (trends(rows, name) for name in ("simultaneous", "additivity", "reversed"))
+    product, gain, stale = (trends(rows, name) for name in ("compounded", "gain", "stale"))
+    later = "; ".join(
+        f"under {trained} training {_by_kind(_at_the_end(rows[rows['depth'] == deep], trained))}"
+        for trained in TRAINED
+    )
+    much = int((changes(rows, "additivity")["high"] < -MUCH).sum())
+    text = f"""**From {shallow} to {deep} layers, the largest learning rate that all blocks at once bear is lower in
+{_of(rate, "lower")} of net and training and higher in {rate["higher"]}; at half of it the blocks' moves cancel more in
+{_of(adds, "lower")} (by more than {100 * MUCH:g} points in {much}) and less in {adds["higher"]}.** Below, pairs of
+numbers are medians for {shallow} and for {deep} layers.
+
+*Which rates are stable?* At the start, by the linear theory at the measured Hessian, the largest stable rate is
+{both(half, "simultaneous", ".3g")} where all blocks move at once. One block at a time, in order, bears
+{both(half, "gain", ".3g")} times that rate, for as many gradients as there are layers: with depth this advantage is
+larger in {_of(gain, "higher")} and smaller in {gain["lower"]}. Drawn in a new order each sweep it bears
+{both(half.assign(shuffled=half["shuffled"] / half["simultaneous"]), "shuffled", ".3g")} times; in reverse order the theory
+gives the same as in order.
+
+*Do moves cancel?* At the start the joint step brings this share of what the blocks bring alone: {by_fraction}. After
+{MOMENTS[-1]} sweeps of training, at {HALF:g} of the rate that is then the largest stable one, it is, in nets of {deep}
+layers, {later}. Together they do harm though each alone would help, or the other way round, in
+{", ".join(f"{share:.1%} of the steps at {fraction:g} of it" for fraction, share in harm.mean().items())}.
+
+*Do small changes compound?* If every block changes by its relative update, their product changes by
+{both(half, "compounded", ".2%")} at the start, at {HALF:g} of the largest stable rate; with depth this is more in
+{_of(product, "higher")} and less in {product["lower"]}. {_compounds(product)}
+
+*Do weights turn back?* After such a step, {both(half, "reversed", ".1%")} of the weights would move back in the next
+one; with depth more in {_of(goes, "higher")} and fewer in {goes["lower"]}. Once the blocks before theirs have moved,
+{both(half, "stale", ".1%")} of the weights have a gradient of the other sign; with depth more in {_of(stale, "higher")}
+and fewer in {stale["lower"]}.
+
+{_diverged(rows)}"""
+    widths = ", ".join(f"{width_of(n)} ({n} layers)" for n in sorted(rows["depth"].unique()))
+    limits = f"""{IMAGES} digits, full batch, plain gradient descent, squared error. Equal width: layers of {WIDTH} units.
+Equally many weights: widths {widths}, about {weights(max(DEPTHS), WIDTH):,} weights each; the nets of {max(DEPTHS)} layers
+are both. Medians over {rows["seed"].nunique()} seeds with 95 % intervals. Additivity: the joint change of the loss over the
+sum of the changes of each block alone; 1: they add up, between 0 and 1: they partly cancel, below 0: one is a gain and the
+other a loss. The steps looked at move all blocks at once and are not taken. Training is at {TRAINED_AT:g} of the schedule's
+own largest stable rate, measured anew at each moment ({", ".join(map(str, MOMENTS))} sweeps; in a sweep every block moves
+once, so that one block at a time takes as many gradients as there are layers). A case is a kind of net, equal width or
+equally many weights, and a moment of training under a schedule; cases are told apart by intervals of the median difference
+between the deepest and the shallowest nets, seed by seed, not corrected for how many they are;
+a difference of more than {100 * MUCH:g} points is so with its whole interval."""
+    return "\n\n".join([text, table(rows), limits])
+
+
+def _of(counts, which):
+    return f"{counts[which]} of {counts['all']} cases"
+
+
+def _by_kind(of):
+    """The median additivity of each kind of net."""
+    medians = of.groupby("kind", sort=False)["additivity"].median()
+    return ", ".join(f"{adds:.0%} ({kind})" for kind, adds in medians.items())
+
+
+def _compounds(product):
+    begin = "So at the same fraction of the rate that a net bears, small changes compound"
+    if product["higher"] > product["lower"]:
+        return f"{begin} more in deep nets in more cases than they compound less."
+    if product["higher"] < product["lower"]:
+        return f"{begin} less in deep nets in more cases than they compound more."
+    return f"{begin} neither more nor less in deep nets, as far as is shown."
+
+
+def _at_the_end(rows, trained):
+    return rows[
+        (rows["trained"] == trained) & (rows["sweeps"] == MOMENTS[-1]) & (rows["fraction"] == HALF)
+    ]
+
+
+def _diverged(rows):
+    """How many runs diverged in training, by schedule and kind."""
+    lost = rows[np.isinf(rows["loss"])]
+    runs = rows[rows["trained"] == "not yet"].groupby(["case", "seed"]).ngroups
+    of = []
+    for trained in TRAINED:
+        own = lost[lost["trained"] == trained]
+        which = ", ".join(
+            f"{len(cell)} with {kind}, {depth} layers of {width}"
+            for (kind, depth, width), cell in own.groupby(["kind", "depth", "width"], sort=False)
+        )
+        of.append(f"{len(own)} of {runs} trained {trained}{f' ({which})' if which else ''}")
+    tail = "; they count up to the moment before" if len(lost) else ""
+    return (
+        f"Runs that diverged in training, at {TRAINED_AT:g} of the rate that the linear theory allows: "
+        f"{'; '.join(of)}{tail}."
+    )
+
+
+def table(rows: pd.DataFrame) -> str:
+    """A line for each net, before training and at its end under each schedule."""
+    header = ["net", "layers", "width", "trained", "left of the runs", "largest stable rate", "cyclic, in it",
+              *(f"additivity at {fraction:g} of it" for fraction in FRACTIONS), f"compounded at {HALF:g}, %",
+              f"turn back at {HALF:g}, %", f"gradient turned at {HALF:g}, %"]  # fmt: skip
     lines = []
-    for (kind, depth, moment), cell in rows.groupby(["kind", "depth", "moment"], sort=False):
-        half = at[(at["kind"] == kind) & (at["depth"] == depth) & (at["moment"] == moment)]
-        lines.append(
-            [kind, str(depth), f"{moment} steps", with_interval(half["simultaneous"]),
-             with_interval(half["cyclic gain"]), with_interval(half["reverse gain"]),
-             *(with_interval(own["additivity"]) for _, own in cell.groupby("fraction")),
-             with_interval(half["compounded"])]
-        )  # fmt: skip
-    limits = f"""Layers of {WIDTH} units, {IMAGES} digits, full batch, plain gradient descent, squared error; means over
-{rows["seed"].nunique()} seeds with 95 % intervals. Additivity: the joint change of the loss over the sum of the changes of
-each block alone; 1: they add up, below 0: together they do harm. The training between the moments is at half the largest
-stable rate, all blocks at once. Equal parameters instead of equal width, and training under the other schedules, were not
-measured."""
-    return "\n\n".join([text, markdown_table(header, lines), limits])
+    for (kind, depth, width), net in rows.groupby(["kind", "depth", "width"], sort=False):
+        for trained, sweeps in (("not yet", 0), *((trained, MOMENTS[-1]) for trained in TRAINED)):
+            cell = net[(net["trained"] == trained) & (net["sweeps"] == sweeps)].dropna(
+                subset="fraction"
+            )
+            at = cell[cell["fraction"] == HALF]
+            shown = [at["simultaneous"], at["gain"]]
+            shown += [own["additivity"] for _, own in cell.groupby("fraction")]
+            shown += [100 * at[name] for name in ("compounded", "reversed", "stale")]
+            numbers = [with_interval(values, of=intervals.median) for values in shown]
+            numbers += [""] * (len(header) - 5 - len(numbers))
+            state = f"{sweeps} sweeps, {trained}" if sweeps else trained
+            left = f"{at['seed'].nunique()} of {net['seed'].nunique()}"
+            lines.append([kind, str(depth), str(width), state, left, *numbers])
+    return markdown_table(header, lines)
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """By depth: the largest stable rate of each schedule, and additivity at each fraction of it."""
-    import seaborn as sns
+    """By depth: the largest stable rates, and what a step does by its rate and by how the net was trained before."""
     from matplotlib.figure import Figure
 
     kinds = list(dict.fromkeys(rows["kind"]))
-    figure = Figure(figsize=(3.6 * len(kinds) + 1.5, 6.6), layout="constrained")
-    axes = figure.subplots(2, len(kinds), squeeze=False, sharex=True, sharey="row")
-    own = rows[rows["moment"] == rows["moment"].max()]
-    for column, kind in zip(axes.T, kinds, strict=True):
-        cell = own[own["kind"] == kind]
-        for order, style in zip(ORDERS, ("-o", "--s", ":^"), strict=True):
-            mean = cell.groupby("depth")[order].mean()
-            column[0].plot(mean.index, mean, style, label=order)
-        shades = sns.color_palette("viridis", len(FRACTIONS))
-        for (fraction, of), color in zip(cell.groupby("fraction"), shades, strict=True):
-            over = of.groupby("depth")["additivity"].agg(["mean", "min", "max"])
-            column[1].plot(
-                over.index, over["mean"], "-o", color=color, label=f"at {fraction:g} of it"
-            )
-            column[1].fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
-        column[1].axhline(0, color="crimson", linestyle=":")
-        column[0].set(title=kind, xscale="log", yscale="log")
-        column[1].set(xlabel="layers", xticks=DEPTHS, xticklabels=DEPTHS)
-    axes[0, 0].set_ylabel("largest stable learning rate")
-    axes[1, 0].set_ylabel("additivity (1: moves add up,\nbelow 0: together they do harm)")
-    for row in axes:
-        row[-1].legend(fontsize=8)
+    start = rows[rows["trained"] == "not yet"]
+    half = start[start["fraction"] == HALF]
+    states = {"not yet": half, **{trained: _at_the_end(rows, trained) for trained in TRAINED}}
+    orders = {order: half.assign(value=half[order]) for order in ORDERS}
+    by_rate = {f"{fraction:g} of it": start[start["fraction"] == fraction] for fraction in FRACTIONS}  # fmt: skip
+    panels = [
+        ("largest stable rate,\nat the start", orders, "value", 1),
+        ("additivity of a step,\nat the start", by_rate, "additivity", 1),
+        (f"additivity of a step\nat {HALF:g} of it", states, "additivity", 1),
+        (f"compounded\nat {HALF:g} of it, %", states, "compounded", 100),
+        (f"weights that turn back\nat {HALF:g} of it, %", states, "reversed", 100),
+    ]
+    columns = [(kind, size) for kind in kinds for size in SIZES]
+    figure = Figure(figsize=(2.3 * len(columns) + 2.5, 2.1 * len(panels) + 1), layout="constrained")
+    axes = figure.subplots(len(panels), len(columns), squeeze=False, sharex=True, sharey="row")
+    for (label, lines, name, factor), row in zip(panels, axes, strict=True):
+        for axis, (kind, size) in zip(row, columns, strict=True):
+            for (what, of), style in zip(lines.items(), ("-o", "--s", ":^"), strict=True):
+                own = of_size(of[of["kind"] == kind], size)
+                over = factor * own.groupby("depth")[name].quantile([0.5, 0, 1]).unstack()
+                axis.plot(over.index, over[0.5], style, markersize=4, label=what)
+                axis.fill_between(over.index, over[0], over[1], alpha=0.15)
+        row[0].set_ylabel(label)
+        if name in ("value", "compounded"):
+            row[0].set_yscale("log")
+        if name == "compounded":  # a dead net hardly moves: the medians are what is to be seen
+            lowest = min(line.get_ydata().min() for axis in row for line in axis.lines)
+            row[0].set_ylim(bottom=lowest / 3)
+        if name == "additivity":
+            for axis in row:
+                axis.axhline(0, color="crimson", linewidth=0.8)
+        title = {id(orders): "schedule:", id(by_rate): "rate of the step:"}.get(
+            id(lines), "trained:"
+        )
+        row[-1].legend(title=title, fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
+    for axis, (kind, size) in zip(axes[0], columns, strict=True):
+        axis.set_title(f"{kind},\n{size}", fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xscale("log")
+        axis.set_xticks(DEPTHS, labels=map(str, DEPTHS))
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("layers")
     figure.suptitle(
-        f"After {rows['moment'].max()} steps: mean (and range) of {rows['seed'].nunique()} seeds"
+        f"Median and range of {rows['seed'].nunique()} seeds. Additivity 1: the blocks' moves add up, 0: they cancel.\n"
+        f'"It" is the largest stable rate of all blocks at once; trained: for {MOMENTS[-1]} sweeps. '
+        "A range that leaves its panel is cut"
     )
     return figure
 

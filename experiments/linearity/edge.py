@@ -10,6 +10,7 @@ import layerwise
 from experiments.harness.markdown import markdown_table
 from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
+from experiments.linearity import settling
 from experiments.linearity.nets import IMAGES, images, repeated
 from experiments.linearity.sweeps import largest_stable_rate, steep_directions, turns_of
 from experiments.linearity.training import compiled
@@ -18,15 +19,12 @@ from layerwise.diagnostics import Step
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SWEEPS = 1500
+SWEEPS, LONG = 1500, 6000  # of most cases, and of those that ask where training in turn settles
 EVERY = 375  # sweeps between two measurements
-TOGETHER = (
-    25  # steps in one program: the steps are small, and calling a program for each takes longer
-)
 
 
 def cases(scale: str) -> dict[str, dict]:
-    """Three nets, two rates, all at once and cyclic; for the smallest net two more orders."""
+    """Three nets, two rates, all at once and cyclic; for the smallest net two more orders; cyclic for long on each net."""
     small, *others = "tanh 32-32", "tanh 48-24", "tanh 24-24-24-24"
     orders = ("simultaneous", "cyclic", "shuffled", "reverse")
     wanted = [(small, order, 1.0) for order in orders[:2]]
@@ -34,14 +32,21 @@ def cases(scale: str) -> dict[str, dict]:
     wanted += [(small, order, 0.7) for order in orders[:2]]
     wanted += [(small, order, 1.0) for order in orders[2:]]
     seeds, wanted = (10, wanted) if scale == "full" else (2, wanted[:2])
-    return {
+    found = {
         f"{name}, {order}, rate {rate:g}, {seeds} seeds": {"net": name, "order": order, "rate": rate, "seeds": seeds}
         for name, order, rate in wanted
     }  # fmt: skip
+    for name in (small, *others) if scale == "full" else ():
+        long = {"net": name, "order": "cyclic", "rate": 1.0, "seeds": seeds, "until": LONG}
+        found[f"{name}, cyclic, rate 1, {LONG} sweeps, {seeds} seeds"] = long
+    return found
 
 
-def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
-    """Rows: for each seed and moment of training the largest eigenvalues, of the net and of each block."""
+def measure(net: str, order: str, rate: float, seeds: int, until: int = SWEEPS) -> list[dict]:
+    """Rows: for each seed and moment of training the largest eigenvalues, of the net and of each block.
+
+    Every `SWEEPS` sweeps also the largest stable rate.
+    """
     x, y = images()
     model = compiled(net, keras.optimizers.SGD(rate))
     n = len(model.layers)
@@ -51,13 +56,13 @@ def measure(net: str, order: str, rate: float, seeds: int) -> list[dict]:
     for seed in range(seeds):
         start_again(model, seed)
         schedule = schedule_of(order, seed)
-        for sweeps in range(EVERY, SWEEPS + 1, EVERY):
+        for sweeps in range(EVERY, until + 1, EVERY):
             model.fit(many_x, many_y, batch_size=len(x), shuffle=False, verbose=0, callbacks=[schedule])  # fmt: skip
             factors = factors_at(model, x, y)
             row = {"seed": seed, "sweeps": sweeps, "loss": float(model.history.history["loss"][-1])}
             row["whole"] = float(np.linalg.norm(np.concatenate(factors), 2) ** 2)
             row |= {f"block {k}": float(np.linalg.norm(f, 2) ** 2) for k, f in enumerate(factors)}
-            if sweeps == SWEEPS:
+            if sweeps % SWEEPS == 0:
                 row["largest_stable_rate"] = largest_stable_rate(factors, turns)
             rows.append(row)
     return rows
@@ -77,19 +82,34 @@ def factors_at(model: keras.Model, x: np.ndarray, y: np.ndarray) -> list[np.ndar
 
 
 def late(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for each run: means over the last half of training, as multiples of 2 / rate where they are eigenvalues."""
-    blocks = [name for name in rows if name.startswith("block ")]
-    last = rows[rows["sweeps"] > SWEEPS / 2].copy()
-    last["steepest_block"] = last[blocks].max(axis=1)
-    for name in ("whole", "steepest_block"):
-        last[name] *= last["rate"] / 2
-    last["used"] = last["rate"] / last["largest_stable_rate"]
+    """One row for each run of `SWEEPS` sweeps: means over its last half.
+
+    Eigenvalues, `whole` and `steepest_block`, are multiples of 2 / rate; `used` is the rate over the largest stable one.
+    """
+    own = scaled(rows[~_is_long(rows)])
+    last = own[own["sweeps"] > SWEEPS / 2]
     keys = ["net", "order", "rate", "seed"]
     return last.groupby(keys, sort=False)[["whole", "steepest_block", "used"]].mean().reset_index()
 
 
+def scaled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with eigenvalues as multiples of 2 / rate, the steepest block's, and `used` (see `late`)."""
+    half = rows["rate"] / 2
+    steepest = rows.filter(regex="^block ").max(axis=1) * half
+    return rows.assign(
+        whole=rows["whole"] * half,
+        steepest_block=steepest,
+        used=rows["rate"] / rows["largest_stable_rate"],
+    )
+
+
+def _is_long(rows):
+    """Which rows are of cases with more than `SWEEPS` sweeps."""
+    return rows.groupby("case")["sweeps"].transform("max") > SWEEPS
+
+
 def answer(rows: pd.DataFrame) -> str:
-    """All at once against one after the other, and what the linear theory says of both."""
+    """All at once against one after the other, what the linear theory says of both, and what longer training does."""
     runs = late(rows)
     cells = runs.groupby(["net", "order", "rate"], sort=False)
     means = cells[["whole", "steepest_block", "used"]].mean().reset_index()
@@ -98,17 +118,18 @@ def answer(rows: pd.DataFrame) -> str:
     )
     apart = runs[runs["order"] != "simultaneous"]
     finite = int(np.isfinite(apart["whole"]).sum())
+    long = rows[_is_long(rows)]
 
     def span(of, column):
         return f"{of[column].min():.2f} to {of[column].max():.2f}"
 
     text = f"""**All blocks at once train up to the edge of stability, 2 / rate; one block after the other goes
-{_beyond(turns)} it.** Full-batch gradient descent makes the loss steeper until its largest eigenvalue is 2 / rate: any
-steeper, and each step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")}
+{_beyond(turns, long)} it.** Full-batch gradient descent makes the loss steeper until its largest eigenvalue is 2 / rate:
+any steeper, and each step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")}
 times 2 / rate (means of {runs["seed"].nunique()} seeds in {len(joint)} cells of net and rate).
 
 One block after the other, the whole net's largest eigenvalue is {span(turns, "whole")} times 2 / rate,
-and {finite} of {len(apart)} such runs stay finite. A block's own largest eigenvalue does not stop at 2 / rate either: that
+and {finite} of {len(apart)} such runs stay finite. {_block(turns)} that
 of the steepest block is {span(turns, "steepest_block")} times it.
 
 The linear theory explains how that can be stable. On a quadratic a sweep multiplies the distance to the minimum by
@@ -124,59 +145,78 @@ where all blocks move at once, and {span(turns, "used")} of it where they take t
     ]
     limits = f"""Eigenvalues are means over the second half of {SWEEPS} sweeps on {IMAGES} digits under the squared error,
 the stable rate is that of the last weights, intervals are 95 % over seeds. These are small tanh nets on the full batch:
-small batches, momentum, other losses and larger nets are not shown, nor where training would settle after far more
-sweeps."""
+small batches, momentum, other losses and larger nets are not shown."""
+    table = markdown_table([*header, "rate / largest stable rate"], lines)
     return "\n\n".join(
-        [text, markdown_table([*header, "rate / largest stable rate"], lines), limits]
+        [text, table, *(settling.answer(scaled(long), SWEEPS) if len(long) else []), limits]
     )
 
 
-def _beyond(turns):
-    return "beyond" if turns["whole"].min() > 1.05 else "not everywhere beyond"
+def _beyond(turns, long):
+    ends = scaled(long[long["sweeps"] == LONG]).groupby("net")["whole"].mean()
+    return "beyond" if min([turns["whole"].min(), *ends]) > 1.05 else "not everywhere beyond"
+
+
+def _block(turns):
+    if turns["steepest_block"].max() > 1.05:
+        return "A block's own largest eigenvalue need not stop at 2 / rate either:"
+    return "A block's own largest eigenvalue stays at or below 2 / rate:"
 
 
 def _verdict(turns):
     if turns["used"].max() < 0.9:
-        return "So blocks in turn are not at their edge: the loss could be steeper still before a sweep became unstable."
+        return f"So after {SWEEPS} sweeps blocks in turn are not at their edge: the loss could be steeper still."
     if turns["used"].max() < 1.1:
         return "So some runs in turn are at their edge too, only that it lies elsewhere."
     return "So some runs in turn are beyond what the linear theory calls stable."
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """Over training: the whole net's and each block's largest eigenvalue, against 2 / rate."""
+    """Over training, all in 2 / rate: the largest eigenvalue of the net and of each block; and how near the edge is."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
     rate = rows["rate"].max()
-    own = rows[rows["rate"] == rate]
+    own = scaled(rows[rows["rate"] == rate])
+    long = own[_is_long(own)]
+    at_once, in_turn = own[own["order"] == "simultaneous"], own[own["order"] == "cyclic"]
+    in_turn = long if len(long) else in_turn
     nets = list(dict.fromkeys(own["net"]))
-    titles = {"simultaneous": "all blocks at once", "cyclic": "one block after the other"}
-    figure = Figure(figsize=(3.4 * len(nets) + 1.5, 6.4), layout="constrained")
-    axes = figure.subplots(2, len(nets), squeeze=False, sharex=True, sharey="row")
+    figure = Figure(figsize=(3.4 * len(nets) + 1.5, 9.0), layout="constrained")
+    axes = figure.subplots(3, len(nets), squeeze=False, sharex="row", sharey="row")
     names = [name for name in rows if name == "whole" or name.startswith("block ")]
     colors = ["black", *sns.color_palette("viridis", len(names) - 1)]
-    for (order, title), row in zip(titles.items(), axes, strict=True):
-        for axis, name in zip(row, nets, strict=True):
-            cell = own[(own["net"] == name) & (own["order"] == order)]
+    titles = ("all blocks at once", "one block after the other")
+    for title, of, row in zip(titles, (at_once, in_turn), axes, strict=False):
+        for axis, net in zip(row, nets, strict=True):
             for what, color in zip(names, colors, strict=True):
-                over = cell.groupby("sweeps")[what].agg(["mean", "min", "max"]).dropna()
-                if len(over):
-                    axis.plot(over.index, over["mean"], color=color, marker=".", label=what)
-                    axis.fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
-            axis.axhline(2 / rate, color="crimson", linestyle="--", label="2 / rate")
-            axis.set_title(f"{name},\n{title}")
-    for axis in axes[-1]:
-        axis.set_xlabel("Sweeps (each block has moved once)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("Largest eigenvalue")
-        axis.set_ylim(bottom=0)
+                values = of[of["net"] == net].set_index("sweeps")[what]
+                _band(axis, values if what == "whole" else values * rate / 2, color, what)
+            axis.axhline(1, color="crimson", linestyle="--", label="2 / rate")
+            axis.set_title(f"{net},\n{title}")
+        row[0].set_ylim(bottom=0)
+        row[0].set_ylabel("largest eigenvalue, in 2 / rate")
+    for axis, net in zip(axes[2], nets, strict=True):
+        for title, of, color in zip(titles, (at_once, in_turn), ("0.5", "tab:orange"), strict=True):
+            _band(axis, of[of["net"] == net].set_index("sweeps")["used"], color, title)
+        axis.axhline(1, color="crimson", linestyle="--", label="the edge")
+        axis.set(ylim=(0, 1.15), xlabel="sweeps (each block has moved once)")
+    axes[2, 0].set_ylabel("rate / largest stable rate\nof the linearized sweep")
+    axes[2, 0].legend(fontsize=8, loc="lower left")
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside right center")
     figure.suptitle(
         f"Largest eigenvalue of the Hessian, whole net and each block (0: next to the input), rate {rate:g};\n"
         f"mean and range of {own['seed'].nunique()} seeds"
     )
     return figure
+
+
+def _band(axis, values, color, label):
+    """A line of the means over seeds by the number of sweeps, in the band of their range, where any was measured."""
+    over = values.groupby(level=0).agg(["mean", "min", "max"]).dropna()
+    if len(over):
+        axis.plot(over.index, over["mean"], color=color, marker=".", label=label)
+        axis.fill_between(over.index, over["min"], over["max"], color=color, alpha=0.2)
 
 
 PART = Part("How steep does training make the loss?", cases, measure, draw, answer)

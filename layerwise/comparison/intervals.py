@@ -30,6 +30,20 @@ def mean(values: Numbers) -> tuple[float, float, float]:
     return center, center - float(half), center + float(half)
 
 
+def geometric_mean(values: Numbers) -> tuple[float, float, float]:
+    """`(geometric mean, low, high)` of positive numbers, such as ratios: Student's interval of their logarithms.
+
+    Values that are missing are left out.
+
+    Example:
+    >>> from layerwise.comparison.intervals import geometric_mean
+    >>> tuple(round(number, 2) for number in geometric_mean([0.25, 0.5, 1.0, 2.0, 4.0]))
+    (1.0, 0.26, 3.9)
+    """
+    center, low, high = np.exp(mean(np.log(_numbers(values))))
+    return float(center), float(low), float(high)
+
+
 def median(values: Numbers) -> tuple[float, float, float]:
     """`(median, low, high)` with a distribution-free interval; values may be infinite.
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
 
 import layerwise
 from experiments.harness import parts
-from experiments.linearity import edge, flow, single
+from experiments.linearity import edge, flow, settling, single
 from experiments.linearity.experiment import OPENING, PARTS
 from experiments.linearity.sweeps import (
     largest_stable_rate,
@@ -115,6 +116,29 @@ def test_committed_runs_at_once_sit_at_the_edge_and_blocks_in_turn_beyond_it():
     together = means.xs("simultaneous", level="order")
     assert together["whole"].between(0.95, 1.05).all()
     assert (means.drop("simultaneous", level="order")["whole"] > 1.05).all()
+
+
+def test_committed_runs_of_blocks_in_turn_were_trained_on_for_each_net():
+    rows = edge.scaled(parts.read(RESULTS, "edge"))
+    long = rows[rows["sweeps"] == edge.LONG]
+    assert long.groupby("net")["seed"].nunique().tolist() == [10, 10, 10]
+    assert long["used"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "state"),
+    [(0.8, 0.9, "nearing"), (0.6, 0.5, "leaving"), (0.7, 0.7, "below"), (0.9, 1.0, "at"), (1.1, 1.2, "beyond")],
+)  # fmt: skip
+def test_where_long_training_came_is_told_from_the_rows(before, last, state):
+    spread = np.linspace(-0.01, 0.01, 6)
+    rows = [
+        {"net": "tanh 8", "seed": seed, "sweeps": sweeps, "loss": 1 / sweeps, "whole": 2.0, "steepest_block": 1.5,
+         "used": used + (-1) ** (sweeps // 10) * spread[seed]}
+        for sweeps, used in ((10, 0.4), (20, before), (30, last)) for seed in range(6)
+    ]  # fmt: skip
+    assert settling.settled(pd.DataFrame(rows), 10)["state"].item() == state
+    text, _ = settling.answer(pd.DataFrame(rows), 10)
+    assert settling.WORDS[state] in text and "Training has not ended" in text
 
 
 def test_the_answer_is_that_of_the_committed_frames():
