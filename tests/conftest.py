@@ -1,17 +1,8 @@
 """What every test starts from. Keras is imported where a test needs it, not in the process that gives tests to others."""
 
 import gc
-import os
 
 import pytest
-
-
-def pytest_configure():
-    """Each process of `pytest -n` keeps to one core: with threads for all of them in each, they would wait for each other."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(items):
