@@ -8,6 +8,8 @@ import pandas as pd
 from layerwise.diagnostics.frames import quantity, ratio
 from layerwise.diagnostics.step import Step
 
+ROUNDING = 1e-14  # relative; losses that are closer cannot be told apart
+
 
 @quantity("cosine", "gain", by=("radius",))
 def steepest(
@@ -94,6 +96,8 @@ def _least(at, start, radius, tolerance, iterations):
     for _ in range(iterations):
         direction = project(point - scale * gradient) - point
         if np.linalg.norm(project(point - gradient) - point) <= tolerance:
+            if recent[-1] <= best[0] + ROUNDING * abs(best[0]):
+                best = recent[-1], point  # no worse than the lowest loss, and nearer to the minimum
             break
         slope, length = gradient @ direction, 1.0
         while True:

@@ -20,7 +20,7 @@ class Quadratic:
     2 A' A / n.
     """
 
-    def __init__(self, widths=(3, 2, 4), n=16, seed=0):
+    def __init__(self, widths=(3, 2, 4), n=16, seed=0, rate=RATE):
         rng = np.random.default_rng(seed)
         self.widths, self.ends = widths, np.cumsum(widths)[:-1]
         # Multiples of 1/8, which float32 holds.
@@ -33,13 +33,13 @@ class Quadratic:
         ]
         self.model = keras.Model(inputs, keras.layers.Add()(branches))
         self.model.set_weights([p[:, None] for p in np.split(self.w, self.ends)])
-        self.model.compile(keras.optimizers.SGD(RATE), loss="mse")
+        self.model.compile(keras.optimizers.SGD(rate), loss="mse")
         names = [[f"branch_{k}"] for k in range(len(widths))]
         self.x = np.split(a, self.ends, axis=1)
         self.step = Step(self.model, self.x, self.y[:, None], blocks=names)
         self.hessian = 2 * a.T @ a / n
         self.gradient = 2 * a.T @ (a @ self.w - self.y) / n
-        self.u = -RATE * self.gradient
+        self.u = -rate * self.gradient
         self.loss = float(np.mean((a @ self.w - self.y) ** 2))
 
     def pieces(self, vector):
@@ -96,12 +96,15 @@ def test_blocks_that_share_nothing_do_not_interact():
     assert row["additivity"] == pytest.approx(1, rel=1e-10)
 
 
-def test_pairs_and_best_multiple(quadratic):
-    q, n = quadratic, len(quadratic.widths)
+def test_pairs_and_best_multiple():
+    q = Quadratic(
+        rate=1.0
+    )  # by losses less one another: at small rates rounding is a large part of them
+    n = len(q.widths)
     found = diagnostics.pairs(q.step)
     matrix = [q.only([i]) @ q.hessian @ q.only([j]) for i, j in itertools.combinations(range(n), 2)]
     close(found["curvature"], matrix)
-    close(found["interaction"], matrix, 1e-9)  # three losses of 1 less one another: 1e-16 each
+    close(found["interaction"], matrix)
     row = diagnostics.best_multiple(q.step).iloc[0]
     own = sum(q.only([k]) @ q.hessian @ q.only([k]) for k in range(n))
     close(row["multiple"], -(q.gradient @ q.u) / (q.u @ q.hessian @ q.u))
@@ -153,9 +156,9 @@ def test_steepest_is_the_trust_region_step(quadratic):
         low, high = (middle, high) if np.linalg.norm(step(middle)) > radius else (low, middle)
     d = step(high)
     straight = -radius * q.gradient / np.linalg.norm(q.gradient)
-    row = diagnostics.steepest(q.step, [radius], tolerance=1e-12, iterations=500).iloc[0]
+    row = diagnostics.steepest(q.step, [radius], tolerance=1e-13, iterations=500).iloc[0]
     cosine = -q.gradient @ d / np.linalg.norm(q.gradient) / np.linalg.norm(d)
-    assert row["cosine"] == pytest.approx(cosine, rel=1e-9)
+    assert row["cosine"] == pytest.approx(cosine, rel=1e-10)
     assert row["gain"] == pytest.approx(q.change(d) / q.change(straight), rel=1e-10)
     small = diagnostics.steepest(q.step, [1e-4]).iloc[0]
     assert small["cosine"] == pytest.approx(1, abs=1e-6)
@@ -163,9 +166,9 @@ def test_steepest_is_the_trust_region_step(quadratic):
 
 def test_curvature_sharpness_and_smoothness(quadratic):
     q = quadratic
-    found = diagnostics.curvature(q.step, samples=200, iterations=8, tolerance=1e-10)
+    found = diagnostics.curvature(q.step, samples=200, iterations=9, tolerance=1e-12)
     blocks = [q.own(k) for k in range(3)] + [q.hessian]
-    close(found["largest_eigenvalue"], [np.linalg.eigvalsh(h)[-1] for h in blocks], 1e-9)
+    close(found["largest_eigenvalue"], [np.linalg.eigvalsh(h)[-1] for h in blocks])
     off = np.abs(found["trace"] - [np.trace(h) for h in blocks])
     assert (off < 4 * found["trace_error"]).all() and (found["trace_error"] > 0).all()
     row = diagnostics.sharpness(q.step, [0.2]).iloc[0]
