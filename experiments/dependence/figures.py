@@ -166,6 +166,8 @@ def pictures(rows: pd.DataFrame) -> Figure:
         axis.set_title(title)
         if is_log:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
         axis.grid(axis="y", alpha=0.4)
     figure.axes[0].legend(title="Net, equal parameters")
     figure.supxlabel("Pixels of the images")
