@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import layerwise
+from layerwise.backends import backend
 from tests import helpers
 from tests.helpers import (
     CLASSES,
@@ -195,7 +196,11 @@ def test_half_precision_and_many_chunks(monkeypatch):
     monkeypatch.setattr("layerwise.features.store.CHUNK_BYTES", 5 * 16)
     keras.config.set_dtype_policy("mixed_bfloat16")
     one, two = (fitted(cache, mlp, *vectors(COUNT), shuffle=False) for cache in (None, "disk"))
-    assert same_bits(one[1], two[1])
+    if backend.device() == "gpu":  # where a product's rounding depends on how many rows it has
+        for a, b in zip(one[1], two[1], strict=True):
+            np.testing.assert_allclose(a, b, atol=0.02)
+    else:
+        assert same_bits(one[1], two[1])
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it on torch")

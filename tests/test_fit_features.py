@@ -441,6 +441,7 @@ def test_model_checkpoint_holds_what_training_had(tmp_path):
 
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorflow")  # with which Keras writes for it, whatever the backend
     board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq="batch")
     with_board, _ = fitted(pooled(mlp, keras.optimizers.Adam), [board, layerwise.BlockCoordinate()])
     without, _ = fitted(

@@ -4,6 +4,7 @@ Bash blocks with a mark (setup, quick, test, slow) take minutes: ``.ci/run`` run
 their command lines are parsed.
 """
 
+import re
 import shlex
 
 import pytest
@@ -33,6 +34,13 @@ def test_tables_are_those_of_the_answers():
     text = README.read_text()
     assert readme.filled(text, README.parent) == text
     assert text.count("<!-- end -->") >= 1
+
+
+def test_answers_in_a_line_are_sentences_of_the_answers():
+    quoted = re.findall(r"^  \[(.+)\.\]\((results/.+\.md)\)$", README.read_text(), re.MULTILINE)
+    assert len(quoted) >= 3
+    for sentence, file in quoted:
+        assert sentence in " ".join((README.parent / file).read_text().split()), sentence
 
 
 def test_long_commands_are_understood(monkeypatch):

@@ -110,6 +110,20 @@ def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
             yield f"{what}, {name}", markdown.median(one(group, block=block, quantity=quantity))
 
 
+def short(rows: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each network: what the mean step of one block takes, by backend."""
+    means = rows[(rows["block"] == "mean") & (rows["quantity"] == "step ratio")]
+    where = ["backend", *(name for name in ("device", "dtype") if means[name].nunique() > 1)]
+    for (network, n), found in means.groupby(["network", "n_blocks"], sort=False):
+        places = found[where].agg(", ".join, axis=1)
+        taken = [
+            f"{value:.2g} ({place})" for value, place in zip(found["value"], places, strict=True)
+        ]
+        yield (
+            f"A step that moves one of {n:g} blocks ({network}) takes {', '.join(taken)} times as long as one that moves all."
+        )
+
+
 def _round(training, schedule):
     """Seconds per step of each entry of the plan, and of the simultaneous steps before and after it."""
     stock, seconds = [], []

@@ -6,14 +6,18 @@ A schedule is a function of the position, so what it will do, and what that cost
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.placement import stays_on_device
+from layerwise.comparison.streams import Streams
 from layerwise.schedules import Schedule
 from layerwise.steps import Update
+from layerwise.training.resident import Resident
 
 BUDGETS = ("flops", "epochs", "seconds")
 MOST = 100  # times the baseline's epochs
@@ -125,8 +129,10 @@ class Prices:
         schedule.build(self.model)
         return lambda work: schedule.flops(work, *self.batch)
 
-    def seconds(self, schedule: Schedule, batches: Iterator) -> Callable[[Any], float]:
-        """`price(work)` in measured seconds of an Update in `fit`.
+    def seconds(
+        self, schedule: Schedule, source: Arrays | Streams, batch_size: int
+    ) -> Callable[[Any], float]:
+        """`price(work)` in measured seconds of an Update in `fit`, which takes its data as the runs do.
 
         Raises:
             ValueError: The schedule looks at gradients before it decides, which is not timed.
@@ -139,7 +145,7 @@ class Prices:
 
         def price(update):
             if update not in self._seconds:
-                self._seconds[update] = _timed(self.model, schedule, update, batches)
+                self._seconds[update] = _timed(self.model, schedule, update, source, batch_size)
             return self._seconds[update]
 
         return price
@@ -160,24 +166,20 @@ class _Repeat(Schedule):
         return (self.update,)
 
 
-def _timed(model, schedule, update, batches):
-    """Seconds of one Update within a `fit` that takes its data batch by batch: the second of two epochs, as the first one
-    compiles.
-    """
+def _timed(model, schedule, update, source, batch_size):
+    """Seconds of one Update: of the second of two epochs, as the first one compiles."""
     marks = []
     clock = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: marks.append(time.perf_counter()),
         on_epoch_end=lambda epoch, logs: marks.append(time.perf_counter()),
     )
-    callbacks = [_Repeat(schedule.by, schedule.head, update), clock]
-    model.fit(
-        batches,
-        steps_per_epoch=TIMED_STEPS,
-        epochs=2,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
+    feed, steps, callbacks = source.training(0, batch_size), TIMED_STEPS, []
+    if stays_on_device(model, source):
+        resident = Resident(source.batch(slice(0, batch_size)), TIMED_STEPS)
+        resident.epochs = iter([np.tile(np.arange(batch_size), (TIMED_STEPS, 1))] * 2)
+        feed, steps, callbacks = resident.feed(model), 1, [resident]
+    callbacks += [_Repeat(schedule.by, schedule.head, update), clock]
+    model.fit(feed, steps_per_epoch=steps, epochs=2, callbacks=callbacks, shuffle=False, verbose=0)
     return (marks[3] - marks[2]) / TIMED_STEPS
 
 

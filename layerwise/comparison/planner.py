@@ -48,10 +48,10 @@ class Planner:
         if grid.budget == "flops":
             budget = plan(baseline, steps, grid.epochs, theirs.flops(baseline)).flops
             return plan_within(own, steps, grid.epochs, prices.flops(own), float(budget or 0))
-        batches = grid.datasets[cell.dataset].source.training(0, grid.batch_size)
-        price = _nanoseconds(theirs.seconds(baseline, batches))
+        data = grid.datasets[cell.dataset].source, grid.batch_size
+        price = _nanoseconds(theirs.seconds(baseline, *data))
         budget = plan(baseline, steps, grid.epochs, price).flops
-        price = _nanoseconds(prices.seconds(own, batches))
+        price = _nanoseconds(prices.seconds(own, *data))
         found = plan_within(own, steps, grid.epochs, price, float(budget or 0))
         return flops_of(own, found, steps, prices.flops(own))
 

@@ -10,21 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend
 from layerwise.backends.seeding import default_seeds
 from layerwise.comparison import settings
-from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import Plan
 from layerwise.comparison.configs import config_of
 from layerwise.comparison.evaluator import evaluator_for
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.outcome import Evaluation, Outcome, in_short
+from layerwise.comparison.placement import stays_on_device
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
 from layerwise.training.resident import Resident
-
-# Of data that is kept on the device; what is larger comes from the host batch by batch.
-RESIDENT_BYTES = 2**30
 
 
 class Diverged(Exception):
@@ -142,10 +139,7 @@ class Trainer:
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
         self._evaluator = evaluator_for(self.source, self._task, self.model)
-        self._resident, self._stays = None, False
-        if isinstance(self.source, Arrays) and internals.keeps_stock_steps(self.model):
-            fits = self.source.nbytes <= RESIDENT_BYTES
-            self._stays = fits and backend.loops_pay(self.model, self.source.first(1)[0])
+        self._resident, self._stays = None, stays_on_device(self.model, self.source)
         self.schedule = self.grid.schedule(self.cell, setting)
 
     def _epochs(self, seed, count):

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import layerwise
+from layerwise.comparison import budget
 from layerwise.comparison.budget import Plan, Prices, plan, plan_within
 from layerwise.comparison.planner import Planner
 from layerwise.comparison.trainer import Trainer
+from layerwise.training.resident import Resident
 from tests.comparison import problems
 
 SCHEDULES = {
@@ -82,9 +84,9 @@ def test_equal_epochs_are_equal_epochs():
 def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
     measure = Prices.seconds
 
-    def seconds(self, schedule, batches):
+    def seconds(self, *arguments):
         """Each Update is measured, but no clock of a busy machine decides the test: all are said to take a second."""
-        measured = measure(self, schedule, batches)
+        measured = measure(self, *arguments)
         return lambda update: float(0 < measured(update) < np.inf)
 
     monkeypatch.setattr(Prices, "seconds", seconds)
@@ -95,6 +97,16 @@ def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
     assert 1 <= made["sweep"].steps < made["simultaneous"].steps
     with pytest.raises(ValueError, match="cannot foresee"):
         planner.plan(problems.cell("gauss_southwell"), setting)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_seconds_are_of_an_update_that_takes_its_data_as_the_runs_do(monkeypatch, stays):
+    held = []
+    monkeypatch.setattr(budget, "stays_on_device", lambda model, source: stays)
+    monkeypatch.setattr(budget, "Resident", lambda *data: held.append(data) or Resident(*data))
+    planner = Planner(problems.grid(budget="seconds", epochs=2))
+    planner.plan(problems.cell("shuffled, 1 step"), {"learning_rate": 0.01})
+    assert len(held) == (4 if stays else 0), "of all blocks at once, and of each of three"
 
 
 def test_a_wider_model_trains_less_for_the_same_flops():
