@@ -120,7 +120,8 @@ def short(rows: pd.DataFrame) -> Iterator[str]:
             f"{value:.2g} ({place})" for value, place in zip(found["value"], places, strict=True)
         ]
         yield (
-            f"A step that moves one of {n:g} blocks ({network}) takes {', '.join(taken)} times as long as one that moves all."
+            f"A step that moves one of {n:g} blocks ({network}) takes {', '.join(taken)} times as long as one that "
+            "moves all."
         )
 
 
