@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
+import scipy.optimize
+import scipy.stats
 import statsmodels.formula.api
 from statsmodels.stats.anova import anova_lm
 
@@ -17,8 +18,9 @@ from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
-from experiments.interplay.claims import CLAIMS, scored
+from experiments.interplay.claims import CLAIMS
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
+from experiments.interplay.measures import scored
 from layerwise.comparison import frames
 
 if TYPE_CHECKING:
@@ -63,7 +65,10 @@ def table(options: Namespace) -> None:
     kept = ((root, *read(root)) for root in _roots(options))
     answers.show(
         options,
-        ((root, runs, functools.partial(answer, runs, probes)) for root, runs, probes in kept),
+        (
+            (root, runs, functools.partial(answer, runs, probes, _commands(root)))
+            for root, runs, probes in kept
+        ),
     )
 
 
@@ -78,16 +83,13 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def answer(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """The claims with their verdicts, what explains the scores, and what the frames cannot show."""
-    header, lines = ["claim", "verdict", "measured: mean [95 % interval]"], []
-    for claim in CLAIMS.values():
-        rows = claim.measure(runs, probes).dropna(subset=["low"])
-        numbers = "; ".join(
-            f"{row['what']}: {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-            for _, row in rows.iterrows()
-        )
-        lines.append([claim.says, claim.verdict(rows), numbers])
+def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
+    """The claims with their verdicts, what explains the scores, what the frames cannot show, and what trained them."""
+    header, lines = ["claim", "verdict", "what was measured", "mean [95 % interval]"], []
+    found = judged(runs, probes)
+    for name, claim in CLAIMS.items():
+        rows = found[found["claim"] == name]
+        lines.append([claim.says, claim.verdict(rows), claim.number, _numbers(rows)])
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
     seeds = measured.groupby(list(FACTORS))["seed"].nunique().min()
     parts = [
@@ -95,33 +97,88 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
         "Each schedule was tuned by itself with each optimizer and each regularization: rate and strength, on as many "
         f"settings everywhere. {len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
         f"on {' and '.join(runs['dataset'].unique())} by {' and '.join(runs['backend'].unique())}.",
-        markdown_table(header, lines),
+        "**In short**",
+        "\n".join(f"- {says[:-1]}: {verdict}." for says, verdict, *_ in lines),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
+        markdown_table(header, lines),
+        "Intervals of a claim's cells cover all of them at once (Bonferroni); `claims.csv` has each cell.",
         effects(scored(runs)),
         f"What this cannot show: {LIMITS}",
-        "From `python -m experiments run interplay --scale full`.",
+        f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim.",
     ]
     return "\n\n".join(parts)
 
 
+def judged(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """What each claim is decided by: `claim`, `what`, `value`, `low`, `high`; a row a cell, or one over all cells."""
+    rows = [claim.measure(runs, probes).assign(claim=name) for name, claim in CLAIMS.items()]
+    return pd.concat([own for own in rows if len(own)], ignore_index=True).dropna(subset=["low"])
+
+
+def _numbers(rows):
+    if len(rows) > 3:
+        reach = f"{rows['value'].min():.2g} to {rows['value'].max():.2g}"
+        return f"{len(rows)} cells: {reach}"
+    return "; ".join(
+        f"{row.what}: {row.value:.2g} [{row.low:.2g}, {row.high:.2g}]" for row in rows.itertuples()
+    )
+
+
 def effects(runs: pd.DataFrame) -> str:
-    """Which factors, and which pairs of them, explain the test scores: an analysis of variance (statsmodels, type II)."""
+    """Which factors, and which pairs of them, explain the test scores: an analysis of variance (statsmodels, type II).
+
+    The effect is partial omega squared: the share of a term in what it and the residual explain, without what chance adds,
+    with the interval that follows from the noncentral F distribution (Steiger, Beyond the F test, 2004).
+    """
     several = [name for name in FACTORS if runs[name].nunique() > 1]
     finished = runs[runs["status"] == "finished"]
     terms = [f"C({name})" for name in several]
     pairs = [f"{a}:{b}" for i, a in enumerate(terms) for b in terms[i + 1 :]]
     model = statsmodels.formula.api.ols(f"test_score ~ {' + '.join([*terms, *pairs])}", finished)
     found = anova_lm(model.fit(), typ=2)
-    total = found["sum_sq"].sum()
+    total, residual = found["sum_sq"].sum(), found.loc["Residual"]
     lines = []
-    for name, row in found.iterrows():
+    for name, row in found.drop("Residual").iterrows():
         words = str(name).replace("C(", "").replace(")", "").replace(":", " with ")
-        f, p = (f"{row['F']:.3g}", f"{row['PR(>F)']:.2g}") if np.isfinite(row["F"]) else ("", "")
-        words = words.replace("Residual", "seeds and the rest")
-        lines.append([words, f"{row['sum_sq'] / total:.1%}", f, p])
+        f, terms, n = row["F"], row["df"], residual["df"] + row["df"] + 1
+        omega = max(terms * (f - 1) / (terms * (f - 1) + n), 0.0)
+        low, high = (effect / (effect + n) for effect in noncentrality(f, terms, residual["df"]))
+        partial = f"{omega:.1%} [{low:.1%}, {high:.1%}]"
+        share = f"{row['sum_sq'] / total:.1%}"
+        lines.append([words, share, partial, f"{f:.3g}", f"{row['PR(>F)']:.2g}"])
+    lines.append(["seeds and the rest", f"{residual['sum_sq'] / total:.1%}", "", "", ""])
     return markdown_table(
-        ["what explains the test score", "share of its variance", "F", "p"], lines
+        [
+            "what explains the test score",
+            "share of its variance",
+            "partial omega squared [95 %]",
+            "F",
+            "p",
+        ],
+        lines,
     )
+
+
+def noncentrality(f: float, terms: float, rest: float, level: float = 0.95) -> tuple[float, float]:
+    """The interval of an F statistic's noncentrality, with `terms` and `rest` degrees of freedom.
+
+    Example:
+    >>> from experiments.interplay.experiment import noncentrality
+    >>> low, high = noncentrality(10.0, 2, 100)
+    >>> round(float(scipy.stats.ncf.sf(10.0, 2, 100, low)), 4), round(float(scipy.stats.ncf.cdf(10.0, 2, 100, high)), 4)
+    (0.025, 0.025)
+    >>> noncentrality(0.01, 2, 100)[0]
+    0.0
+    """
+    ends = []
+    for share in ((1 + level) / 2, (1 - level) / 2):
+
+        def beyond(effect, share=share):
+            return scipy.stats.ncf.cdf(f, terms, rest, effect) - share
+
+        top = 10 * (f * terms + 10)
+        ends.append(0.0 if beyond(0.0) < 0 else float(scipy.optimize.brentq(beyond, 0.0, top)))
+    return ends[0], ends[1]
 
 
 def figure(runs: pd.DataFrame) -> Figure:
@@ -173,12 +230,19 @@ def _roots(options: Namespace) -> Iterator[Path]:
     yield from found
 
 
+def _commands(root):
+    """The commands that trained what is in the folders, each once."""
+    found = (comparisons.commands(path.parent) for path in sorted(root.glob("*/runs.csv")))
+    return " and ".join(dict.fromkeys(found))
+
+
 def _show(root):
     runs, probes = read(root)
+    judged(runs, probes).to_csv(root / "claims.csv", index=False)
     path = root / "interplay.png"
     drawn = figure(runs)
     frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
-    print(f"drawn: {path}\nwritten: {answers.write(root, answer(runs, probes))}")
+    print(f"drawn: {path}\nwritten: {answers.write(root, answer(runs, probes, _commands(root)))}")
 
 
 EXPERIMENT = Experiment(

@@ -12,8 +12,8 @@ LEVEL = 0.95
 Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 
-def mean(values: Numbers) -> tuple[float, float, float]:
-    """`(mean, low, high)` with Student's interval; values that are missing are left out.
+def mean(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
+    """`(mean, low, high)` with Student's interval of a level; values that are missing are left out.
 
     Example:
     >>> from layerwise.comparison.intervals import mean
@@ -26,7 +26,7 @@ def mean(values: Numbers) -> tuple[float, float, float]:
     center = float(values.mean())
     if len(values) < LEAST_RUNS:
         return center, np.nan, np.nan
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * scipy.stats.sem(values)
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
     return center, center - float(half), center + float(half)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.interplay import experiment, grid
-from experiments.interplay.claims import CLAIMS, Claim, above
+from experiments.interplay.claims import CLAIMS, Claim, above, apart
 from layerwise.comparison import frames, settings
 from tests.comparison import problems
 
@@ -37,7 +37,7 @@ def rows_of(*triples):
     ],
 )
 def test_a_verdict_follows_from_the_intervals(triples, verdict):
-    claim = Claim("more is more", None, above)
+    claim = Claim("More is more.", "how much", None, above)
     assert claim.verdict(rows_of(*triples)) == verdict
 
 
@@ -125,8 +125,36 @@ def test_flatness_is_compared_where_losses_are_equal():
 
 def test_the_answer_and_the_figure_hold_every_claim_and_regularization(frames_of_a_course):
     runs, probes = frames_of_a_course
-    text = experiment.answer(runs, probes)
+    text = experiment.answer(runs, probes, "`a command`")
     assert all(claim.says in text for claim in CLAIMS.values())
     assert "| schedule with optimizer |" in text
     axes = experiment.figure(runs).axes
     assert [axis.get_title() for axis in axes[:2]] == ["simultaneous", "greedy"]
+
+
+def test_the_loss_by_tuning_apart_is_of_seeds_that_did_not_choose():
+    """Scores are noise, the same whatever the rate: the best of many settings is no better than that of few."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for schedule in "abcdefgh":
+        for name, strengths in (("none", ["none"]), ("L2", ["0.1", "0.2", "0.3"])):
+            for rate in (0.01, 0.03, 0.1, 0.3):
+                for strength in strengths:
+                    for seed in range(5):
+                        row = problems.run_row(schedule, seed, "tune", rate, regularizer=name)
+                        row["model.strength"] = strength
+                        row["best_validation_score"] = 0.9 + 0.01 * rng.normal()
+                        row["run_id"] += f"{name}{strength}"
+                        rows.append(row)
+    claim = CLAIMS["together"]
+    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "does not show"
+    for row in rows:  # with the penalty a tenth of the rate is best, and by far
+        best = 0.1 if row["regularizer"] == "none" else 0.01
+        row["best_validation_score"] -= 0.2 * (row["learning_rate"] != best)
+    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "holds"
+
+
+def test_a_claim_of_a_difference_has_no_opposite():
+    claim = Claim("They differ.", "by how much", None, apart)
+    assert claim.verdict(rows_of((2, 1, 3), (-2, -3, -1))) == "holds"
+    assert claim.verdict(rows_of((2, 1, 3), (0, -1, 1))) == "holds in 1 of 2, else within chance"

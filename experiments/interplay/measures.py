@@ -1,0 +1,190 @@
+"""What the claims about regularization and optimizers are decided by: numbers with intervals, from runs and probes."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from experiments.interplay.grid import ADAPTIVE, REGULARIZATIONS
+from layerwise.comparison import intervals, tuning
+from layerwise.comparison.frames import KEY
+
+CELL = ["schedule", "optimizer"]
+COLUMNS = ["what", "value", "low", "high"]
+
+
+def over_cells(values: Iterable[float], what: str = "all cells") -> pd.DataFrame:
+    """One row: the mean of a value of each cell, with its interval over the cells."""
+    values = pd.Series(values, dtype="float64").replace([np.inf, -np.inf], np.nan).dropna()
+    return pd.DataFrame([(what, *intervals.mean(values))] if len(values) else [], columns=COLUMNS)
+
+
+def each(values: dict[str, Sequence[float]]) -> pd.DataFrame:
+    """A row each: the mean of its values, with intervals that cover all at once (Bonferroni)."""
+    level = 1 - (1 - intervals.LEVEL) / max(len(values), 1)
+    return pd.DataFrame(
+        [(what, *intervals.mean(own, level)) for what, own in values.items()], columns=COLUMNS
+    )
+
+
+def best(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """What was tuned for the score: a row a cell, a column a regularization."""
+    own = scored(runs).groupby(["regularizer", *CELL])[column].first().astype("float64")
+    return own.unstack("regularizer").reindex(columns=list(REGULARIZATIONS))
+
+
+def paired(runs: pd.DataFrame, column: str, one: str, other: str) -> pd.DataFrame:
+    """The mean difference of a column between two regularizations, paired by seed, for each schedule and optimizer."""
+    found = {}
+    for cell, own in scored(runs).groupby(CELL, sort=False):
+        values = own.pivot_table(index="seed", columns="regularizer", values=column)
+        if {one, other} <= set(values):
+            found[", ".join(cell)] = (values[one] - values[other]).dropna()
+    return each(found)
+
+
+def scored(runs: pd.DataFrame) -> pd.DataFrame:
+    """The measured runs of the setting that was tuned for the score."""
+    parts = [tuning.of_purpose(cell, "score") for _, cell in runs.groupby(KEY, sort=False)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def rates(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """The best learning rate under one regularization over that under another, as a power of ten."""
+    found = best(runs, "learning_rate")
+    return over_cells(np.log10(found[one] / found[other]), "all cells, powers of ten")
+
+
+def rate_by_penalty(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+    """The best learning rate under the largest penalty over that under the smallest, as a power of ten."""
+    tune = runs[(runs["phase"] == "tune") & runs["regularizer"].isin(["L1", "L2"])]
+    if tune.empty:
+        return over_cells([])
+    cell = ["regularizer", *CELL]
+    means = tune.groupby([*cell, "model.strength", "learning_rate"])["best_validation_score"].mean()
+    found = []
+    for _, own in means.reset_index().groupby(cell):
+        top = own.sort_values("best_validation_score").groupby("model.strength").last()
+        top = top.set_axis(top.index.astype(float)).sort_index()["learning_rate"]
+        found.append(np.log10(top.iloc[-1] / top.iloc[0]))
+    return over_cells(found, "L1 and L2, all cells, powers of ten")
+
+
+def noise_hurts(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+    """By how much more dropout raises the final training loss under SGD than under adaptive methods, for each schedule."""
+    found = {}
+    for schedule, own in scored(runs).groupby("schedule", sort=False):
+        values = own.pivot_table(
+            index="seed", columns=["optimizer", "regularizer"], values="train_loss"
+        )
+        if "dropout" not in own["regularizer"].unique():
+            continue
+        raised = values.xs("dropout", axis=1, level=1) - values.xs("none", axis=1, level=1)
+        adaptive = [name for name in raised if name in ADAPTIVE]
+        if "SGD" in raised and adaptive:
+            found[schedule] = (raised["SGD"] - raised[adaptive].mean(axis=1)).dropna()
+    return each(found)
+
+
+def decay_with_dropout(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+    """The best weight decay with dropout over that without, as a power of ten."""
+    if "optimizer.weight_decay" not in runs:
+        return over_cells([])
+    found = best(runs, "optimizer.weight_decay")
+    ratios = found["dropout, decay"] / found["decoupled decay"]
+    return over_cells(np.log10(ratios), "all cells, powers of ten")
+
+
+def smoother(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The logarithm to base 10 of how many times rougher the loss along a step is with batch normalization than without."""
+    return probed(runs, probes, "smoothness", "effective_smoothness", "batch norm", "none")
+
+
+def probed(
+    runs: pd.DataFrame, probes: pd.DataFrame, quantity: str, measure: str, one: str, other: str
+) -> pd.DataFrame:
+    """The logarithm to base 10 of one regularization's measured quantity over another's, paired by seed: of each run the
+    median over blocks and moments, as some are infinite (noise over a gradient of zero).
+    """
+    own = probes[(probes["quantity"] == quantity) & (probes["measure"] == measure)]
+    medians = own.groupby("run_id")["value"].median().rename(measure)
+    measured = runs.merge(medians, on="run_id", how="left")
+    usable = (measured[measure] > 0) & np.isfinite(measured[measure])
+    measured[measure] = np.log10(measured[measure].where(usable))
+    return paired(measured, measure, one, other)
+
+
+def flatter(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The sharpness (SAM) with batch normalization over that without, as a power of ten, paired by seed, where both runs
+    have the same training loss: the larger of the least that each of them had when it was probed.
+    """
+    paths = {}
+    for (run_id, step), own in probes.groupby(["run_id", "step"]):
+        here = (own["measure"] == "loss") & (pd.to_numeric(own["other"]) == 0)  # before the step
+        loss = own[here]["value"].mean()
+        sharp = own[own["measure"] == "sharpness"]["value"].mean()
+        if loss > 0 and sharp > 0:
+            paths.setdefault(run_id, []).append((step, np.log10(loss), np.log10(sharp)))
+    found = {}
+    for cell, own in scored(runs).groupby(CELL, sort=False):
+        ids = own.pivot_table(index="seed", columns="regularizer", values="run_id", aggfunc="first")
+        if not {"batch norm", "none"} <= set(ids):
+            continue
+        pairs = [
+            (paths.get(a), paths.get(b))
+            for a, b in zip(ids["batch norm"], ids["none"], strict=True)
+        ]
+        found[", ".join(cell)] = [
+            difference for a, b in pairs if a and b for difference in _at_equal_loss(a, b)
+        ]
+    return each(found)
+
+
+def _at_equal_loss(one, other):
+    """The difference of two runs' sharpness where their losses are equal: one value, or none where they never are."""
+    level = max(min(loss for _, loss, _ in path) for path in (one, other))
+    found = []
+    for path in (one, other):
+        losses, sharp = np.array(sorted((loss, s) for _, loss, s in path)).T
+        if not losses[0] <= level <= losses[-1]:
+            return []
+        found.append(np.interp(level, losses, sharp))
+    return [found[0] - found[1]]
+
+
+def spread(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+    """The spread of test scores over initializations with batch normalization over that without, as a power of ten."""
+    found = scored(runs).groupby(["regularizer", *CELL])["test_score"].std().unstack("regularizer")
+    found = found.reindex(columns=list(REGULARIZATIONS))
+    return over_cells(np.log10(found["batch norm"] / found["none"]), "all cells, powers of ten")
+
+
+def apart_from_tuning(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+    """What is lost in validation score where the learning rate is tuned without the regularization and kept.
+
+    Each tuning seed is left out once: what is best on the others, at any rate and at the kept one, is scored on it. (The
+    best of many on the same seeds would look better than the best of few by chance alone.)
+    """
+    tune = runs[runs["phase"] == "tune"]
+    knobs = [name for name in ("model.strength", "optimizer.weight_decay") if name in tune]
+    tables = {
+        cell: own.assign(**{knob: own[knob].astype(str).fillna("") for knob in knobs})
+        .pivot_table(
+            index=["learning_rate", *knobs], columns="seed", values="best_validation_score"
+        )
+        .dropna()
+        for cell, own in tune.groupby(["regularizer", *CELL])
+    }
+    lost = []
+    for (name, *cell), scores in tables.items():
+        without = tables.get(("none", *cell))
+        if name == "none" or without is None or scores.empty:
+            continue
+        for seed in scores.columns.intersection(without.columns):
+            others = scores.drop(columns=seed).mean(axis=1)
+            rate = without.drop(columns=seed).mean(axis=1).idxmax()[0]
+            distance = np.abs(np.log(others.index.get_level_values("learning_rate") / rate))
+            kept = others[distance <= distance.min() + 1e-9].idxmax()
+            lost.append(((name, *cell), scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]))
+    frame = pd.DataFrame(lost, columns=["cell", "lost"])
+    return over_cells(frame.groupby("cell")["lost"].mean())
