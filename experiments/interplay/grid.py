@@ -147,6 +147,9 @@ def compare(
 def rates_of(regularization: str, optimizer: str, count: int) -> tuple[float, ...]:
     """The learning rates that are tried: with the other values that are tuned, so many settings under every regularization.
 
+    Where nothing else is tuned they reach a decade further at each end: that many within the same span would lie so
+    close that a grid which extends itself by a few steps stayed near.
+
     Example:
     >>> from experiments.interplay.grid import rates_of
     >>> [len(rates_of(name, "Adam", 12)) for name in ("none", "L2", "dropout, decay")]
@@ -155,5 +158,7 @@ def rates_of(regularization: str, optimizer: str, count: int) -> tuple[float, ..
     others = 1
     for values in REGULARIZATIONS[regularization].values():
         others *= len(values)
-    found = np.geomspace(RATES[optimizer][0], RATES[optimizer][-1], count // others)
+    low, high = RATES[optimizer][0], RATES[optimizer][-1]
+    reach = 10.0 if others == 1 else 1.0
+    found = np.geomspace(low / reach, high * reach, count // others)
     return tuple(float(f"{rate:.3g}") for rate in found)
