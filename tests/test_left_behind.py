@@ -26,8 +26,10 @@ from tests.helpers import (
     compiled,
     mlp,
     normalized_mlp,
+    pooled,
     put_back,
     same_bits,
+    state_of,
     values,
     vectors,
 )
@@ -152,6 +154,25 @@ def test_the_optimizer_is_the_users_at_every_moment(case):
     run = conformance.whole(case)
     assert run.seen and all(found is run.optimizer for found in run.seen)
     assert type(run.optimizer) is type(keras.optimizers.AdamW())
+
+
+def test_what_is_put_back_by_hand_after_an_interrupt_is_where_the_next_fit_begins():
+    """Block counts too: nothing between the interrupt and the next fit has taken the schedule off the model."""
+    model = pooled(mlp, keras.optimizers.Nadam)
+    start = state_of(model)
+
+    def put_back_by_hand():
+        for v, value in zip([*model.variables, *model.optimizer.variables], start, strict=True):
+            v.assign(value)
+
+    trained(model, layerwise.BlockCoordinate())
+    expected = state_of(model)
+    put_back_by_hand()
+    with pytest.raises(InterruptedError):
+        trained(model, layerwise.BlockCoordinate(), Fails(InterruptedError))
+    put_back_by_hand()
+    trained(model, layerwise.BlockCoordinate())
+    assert same_bits(state_of(model), expected)
 
 
 @pytest.mark.parametrize("name", ["cyclic", "greedy"])

@@ -106,6 +106,7 @@ class BlockOptimizer:
         self.slots = Slots(self.rule, blocks, shapes)
         self._factors = [1.0] * len(self._groups)
         self._seen = self._iterations()
+        self._began: list[int] | None = self.counts()  # when the fit began
 
     @property
     def owners(self) -> list:
@@ -211,14 +212,24 @@ class BlockOptimizer:
                 group.count.assign(count + iterations - self._seen)
                 if group.product is not None:
                     group.product.assign(group.stock_product.value)
-        self._seen = iterations
+        self._seen, self._began = iterations, self.counts()
+
+    def restored(self) -> None:
+        """A checkpoint has set the blocks' counts: they belong to what the user's optimizer is now."""
+        self._began = None
 
     def finish(self) -> None:
         """After a fit: Nadam's running product is left as the block with the most Updates has it."""
+        iterations, counts = self._iterations(), self.counts()
+        if self._began is not None and iterations <= self._seen and counts != self._began:
+            # The fit was interrupted, and what the user's optimizer was before it has been put back by hand: the next fit
+            # takes the blocks' counts from it.
+            self._seen = iterations + 1
+            return
         if self._groups and self._groups[0].product is not None:
-            most = self._groups[int(np.argmax(self.counts()))]
+            most = self._groups[int(np.argmax(counts))]
             most.stock_product.assign(most.product.value)
-        self._seen = self._iterations()
+        self._seen = iterations
 
     def restart_counts(self) -> None:
         """Each block's step count is that of the optimizer, as when it was created."""

@@ -73,6 +73,8 @@ class Checkpoint:
         backend.set_generator_state([np.array(store[f"generator_{i}"]) for i in range(count)])
         for i, variable in enumerate(self._variables()):
             variable.assign(np.array(store[f"variable_{i}"]))
+        if self.session.block_model.optimizer is not None:
+            self.session.block_model.optimizer.restored()
         if progress.position.total is not None:
             self.session.schedule.prepare(progress.position.total)
 
