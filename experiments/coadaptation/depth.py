@@ -218,16 +218,16 @@ def draw(rows: pd.DataFrame) -> "Figure":
     orders = {order: half.assign(value=half[order]) for order in ORDERS}
     by_rate = {f"{fraction:g} of it": start[start["fraction"] == fraction] for fraction in FRACTIONS}  # fmt: skip
     panels = [
-        ("largest stable rate,\nat the start", orders, "value", 1),
-        ("additivity of a step,\nat the start", by_rate, "additivity", 1),
-        (f"additivity of a step\nat {HALF:g} of it", states, "additivity", 1),
-        (f"compounded\nat {HALF:g} of it, %", states, "compounded", 100),
-        (f"weights that turn back\nat {HALF:g} of it, %", states, "reversed", 100),
+        ("largest stable rate,\nat the start", "schedule:", orders, "value", 1),
+        ("additivity of a step,\nat the start", "rate of the step:", by_rate, "additivity", 1),
+        (f"additivity of a step\nat {HALF:g} of it", "trained:", states, "additivity", 1),
+        (f"compounded\nat {HALF:g} of it, %", "trained:", states, "compounded", 100),
+        (f"weights that turn back\nat {HALF:g} of it, %", "trained:", states, "reversed", 100),
     ]
     columns = [(kind, size) for kind in kinds for size in SIZES]
     figure = Figure(figsize=(2.3 * len(columns) + 2.5, 2.1 * len(panels) + 1), layout="constrained")
     axes = figure.subplots(len(panels), len(columns), squeeze=False, sharex=True, sharey="row")
-    for (label, lines, name, factor), row in zip(panels, axes, strict=True):
+    for (label, title, lines, name, factor), row in zip(panels, axes, strict=True):
         for axis, (kind, size) in zip(row, columns, strict=True):
             for (what, of), style in zip(lines.items(), ("-o", "--s", ":^"), strict=True):
                 own = of_size(of[of["kind"] == kind], size)
@@ -243,9 +243,6 @@ def draw(rows: pd.DataFrame) -> "Figure":
         if name == "additivity":
             for axis in row:
                 axis.axhline(0, color="crimson", linewidth=0.8)
-        title = {id(orders): "schedule:", id(by_rate): "rate of the step:"}.get(
-            id(lines), "trained:"
-        )
         row[-1].legend(title=title, fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
     for axis, (kind, size) in zip(axes[0], columns, strict=True):
         axis.set_title(f"{kind},\n{size}", fontsize=10)

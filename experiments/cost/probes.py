@@ -13,7 +13,7 @@ from experiments.cost.settings import Settings
 from experiments.harness import markdown
 from experiments.harness.networks import Network, dense
 from experiments.harness.timing import Training, summary
-from layerwise.diagnostics import QUANTITIES, Step, reversals
+from layerwise.diagnostics import QUANTITIES, Step
 
 EVERY = 100  # steps between two measurements
 NETWORK = Network("dense 256", functools.partial(dense, 10, 256), batch_size=128, steps=2 * EVERY)
@@ -60,7 +60,7 @@ def seconds_of_all(training: Training) -> float:
     start = time.perf_counter()
     step = Step(training.model, *training.batch())
     for quantity in QUANTITIES.values():
-        quantity(step, None) if quantity is reversals else quantity(step)
+        quantity(step)
     return time.perf_counter() - start
 
 

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import keras
 
+from layerwise.backends import backend
+
 
 def device_name() -> str:
     """The device's own name, as in "NVIDIA H200", or the processor's."""
-    backend = keras.backend.backend()
-    if backend == "torch":
+    name = keras.backend.backend()
+    if name == "torch":
         import torch
 
         if torch.cuda.is_available():
             return torch.cuda.get_device_name()
-    elif backend == "jax":
+    elif name == "jax":
         import jax
 
         if jax.devices()[0].platform == "gpu":
@@ -36,7 +38,7 @@ def require(device: str) -> None:
     Raises:
         ValueError: A GPU was asked for, and the backend sees none.
     """
-    if device == "gpu" and device_name() == processor_name():
+    if device == "gpu" and backend.device() != "gpu":
         raise ValueError(
             f"--device gpu: {keras.backend.backend()} sees no GPU. Install its build for CUDA (jax[cuda13]; torch from "
             "download.pytorch.org/whl/cu130) on a machine with one, or leave --device out."
@@ -50,7 +52,7 @@ def require(device: str) -> None:
 
 def reset_device_peak() -> None:
     """Lets `device_peak` begin anew, where a backend can."""
-    if device_name() == processor_name():
+    if backend.device() != "gpu":
         return
     if keras.backend.backend() == "torch":
         import torch
@@ -64,7 +66,7 @@ def reset_device_peak() -> None:
 
 def device_peak() -> int | None:
     """Most bytes that were allocated on a GPU at once, on JAX since the start of the process; None on a CPU."""
-    if device_name() == processor_name():
+    if backend.device() != "gpu":
         return None
     if keras.backend.backend() == "torch":
         import torch

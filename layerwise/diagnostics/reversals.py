@@ -10,7 +10,7 @@ from layerwise.diagnostics.step import Step
 
 
 @quantity("share", by=("block",))
-def reversals(step: Step, before: Mapping[int, np.ndarray] | None) -> pd.DataFrame:
+def reversals(step: Step, before: Mapping[int, np.ndarray] | None = None) -> pd.DataFrame:
     """Counts the entries whose displacement has the opposite sign of the training step before.
 
     `share` of a block = the share of entries with u * (w - w_before) < 0 among those that both steps move: w_before are the

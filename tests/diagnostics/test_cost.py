@@ -22,10 +22,7 @@ def ten_blocks(width=256):
 
 def measure(step):
     """Return the frames of all quantities."""
-    return {
-        name: reversals(step, None) if quantity is reversals else quantity(step)
-        for name, quantity in QUANTITIES.items()
-    }
+    return {name: quantity(step) for name, quantity in QUANTITIES.items()}
 
 
 def test_each_frame_says_what_it_took():
