@@ -92,10 +92,9 @@ def _gpu(scale):
         build = functools.partial(dense, 20, width, inputs=512)
         return Network(f"dense {width}", build, batch_size, steps=20)
 
-    busy = stack(4096, 4096)
-    networks = (
-        busy,
-        *((stack(8192, 4096),) if full else ()),
+    busy = stack(4096, 4096) if full else stack(2048, 2048)
+    others = (
+        stack(8192, 4096),
         Network(
             "convnet",
             functools.partial(convnet, widths=(128, 128, 256, 256, 512, 512)),
@@ -110,6 +109,7 @@ def _gpu(scale):
             blocks=6,
         ),
     )
+    networks = (busy, *others) if full else (busy,)
     resnet = Network("ResNet50", resnet50, batch_size=64, steps=2)
     return Settings(
         scale=scale,
@@ -119,9 +119,9 @@ def _gpu(scale):
         many=functools.partial(dense, width=64),
         counts=(5, 10, 20, 50) if full else (5, 10),
         shared_counts=(20, 50, 100, 200) if full else (20,),
-        memory=(*networks, resnet) if full else networks[:1],
-        greedy=_equal_blocks(4096, batch_size=2048, steps=24),
-        stage_epochs=4,
+        memory=(*networks, resnet) if full else networks,
+        greedy=_equal_blocks(4096 if full else 2048, batch_size=2048, steps=24 if full else 6),
+        stage_epochs=4 if full else 2,
         baseline=busy,
         visits=(1, 20) if full else (1, 10),  # a sweep's batches are all in memory
     )
