@@ -50,7 +50,7 @@ def define(
     most = convergence.define(
         "full", shape, n_classes, epochs, optimizers or settings["optimizers"]
     )
-    seeds = {name: convergence.SCALES[scale][name] for name in ("tuning_seeds", "seeds")}
+    seeds = {name: convergence.SCALES[scale][name] for name in ("tuning_seeds", "seeds", "timed")}
     chosen = {name: make for name, make in most["models"].items() if name in settings["models"]}
     return most | seeds | {"models": chosen, "schedules": schedules(settings["visits"])}
 

@@ -9,6 +9,22 @@ import pandas as pd
 from layerwise.comparison.audit import audit
 
 
+def on_backend(command: str, backends: Iterable[str]) -> str:
+    """A command as it is typed where Keras has a backend; as it is where that is TensorFlow, the default, or several.
+
+    Example:
+    >>> from experiments.harness.answers import on_backend
+    >>> on_backend("python -m experiments run depth", ["jax", "jax"])
+    'KERAS_BACKEND=jax python -m experiments run depth'
+    """
+    found = set(backends)
+    return (
+        command
+        if len(found) != 1 or "tensorflow" in found
+        else f"KERAS_BACKEND={found.pop()} {command}"
+    )
+
+
 def write(folder: Path, text: str) -> Path:
     r"""Writes an answer in Markdown to `answer.md` in a folder; returns the path.
 

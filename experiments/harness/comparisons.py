@@ -90,7 +90,8 @@ def page(
         "tasks costs are of the setting tuned for cost, medians over seeds, a miss counting as infinite, multiples "
         "paired by seed; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
-        f"From {commands(folder)}; `python -m experiments table {name} --audit` names what the frames cannot claim.",
+        f"From {commands(folder, runs['backend'])}; `python -m experiments table {name} --audit` names what the frames "
+        "cannot claim.",
         "![FLOPs to the target by schedule and task](verdict.png)",
         "**All tasks**",
         verdict.table(rows),
@@ -99,12 +100,13 @@ def page(
     return "\n\n".join(lines)
 
 
-def commands(folder: Path) -> str:
-    """The commands that trained what a folder holds, from its `settings.json`."""
+def commands(folder: Path, backends: Iterable[str]) -> str:
+    """The commands that trained what a folder holds, from its `settings.json`, on the backends of its runs."""
     path = folder / "settings.json"
     sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
     found = dict.fromkeys(session["command"] for session in sessions if "command" in session)
-    return " and ".join(f"`{command}`" for command in found) or "an unknown command"
+    said = (f"`{answers.on_backend(command, backends)}`" for command in found)
+    return " and ".join(said) or "an unknown command"
 
 
 def draw(
@@ -158,6 +160,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=BUDGETS,
         default="flops",
         help="what every schedule may spend of what the baseline spends",
+    )
+    parser.add_argument(
+        "--timed",
+        type=int,
+        metavar="N",
+        help="how often a run of each schedule is timed alone when all runs are over, instead of the scale's",
     )
     for name in ("seeds", "tuning-seeds", "epochs", "batch-size"):
         parser.add_argument(f"--{name}", type=_positive, metavar="N", help="instead of the scale's")
@@ -246,7 +254,7 @@ def _chosen(definition: dict, options: Namespace) -> dict:
     if options.models:
         names = known("models", options.models, definition["models"])
         definition["models"] = {name: definition["models"][name] for name in names}
-    for name in ("seeds", "tuning_seeds"):
+    for name in ("seeds", "tuning_seeds", "timed"):
         if getattr(options, name) is not None:
             definition[name] = getattr(options, name)
     return definition

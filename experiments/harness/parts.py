@@ -78,7 +78,9 @@ def answer(folder: Path, name: str, parts: dict[str, Part], opening: str) -> str
         if len(rows):
             said = wrapped(part.answer(rows))
             short += [f"- {' '.join(found.split())}" for found in _BOLD.findall(said)[:1]]
-            command = f"python -m experiments run {name} --scale full --only {part_name}"
+            command = answers.on_backend(
+                f"python -m experiments run {name} --scale full --only {part_name}", rows["backend"]
+            )
             texts += [
                 f"## {part.title}",
                 said,

@@ -66,7 +66,7 @@ def table(options: Namespace) -> None:
     answers.show(
         options,
         (
-            (root, runs, functools.partial(answer, runs, probes, _commands(root)))
+            (root, runs, functools.partial(answer, runs, probes, _commands(root, runs)))
             for root, runs, probes in kept
         ),
     )
@@ -230,9 +230,12 @@ def _roots(options: Namespace) -> Iterator[Path]:
     yield from found
 
 
-def _commands(root):
+def _commands(root, runs):
     """The commands that trained what is in the folders, each once."""
-    found = (comparisons.commands(path.parent) for path in sorted(root.glob("*/runs.csv")))
+    found = (
+        comparisons.commands(path.parent, runs["backend"])
+        for path in sorted(root.glob("*/runs.csv"))
+    )
     return " and ".join(dict.fromkeys(found))
 
 
@@ -242,7 +245,9 @@ def _show(root):
     path = root / "interplay.png"
     drawn = figure(runs)
     frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
-    print(f"drawn: {path}\nwritten: {answers.write(root, answer(runs, probes, _commands(root)))}")
+    print(
+        f"drawn: {path}\nwritten: {answers.write(root, answer(runs, probes, _commands(root, runs)))}"
+    )
 
 
 EXPERIMENT = Experiment(

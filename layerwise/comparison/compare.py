@@ -63,6 +63,7 @@ def compare(
     results: str | Path | None = None,
     jobs: int = 1,
     cluster: str | None = None,
+    timed: int = 0,
     verbose: int = 1,
 ) -> Comparison:
     """Trains models under several schedules, so that the difference between them can be believed.
@@ -120,11 +121,13 @@ def compare(
         experiment: A name that goes with every row.
         results: A folder for frames, written as runs end. With runs of the same comparison in it,
             only the others are carried out. `None` keeps all in memory.
-        jobs: Processes side by side. Seconds are only comparable between runs with the same number
-            of them.
+        jobs: Processes side by side: their seconds disturb one another (`timed`).
         cluster: "dask://HOST:PORT" of a Dask scheduler, or "ray://HOST:PORT" of a Ray client server: runs go to all
             its workers, one at a time to each; to one for each GPU where there are GPUs. layerwise, the modules that models
             come from and the same KERAS_BACKEND have to be there; the data is sent once to each worker.
+        timed: How often a measured run of each schedule is trained again when all runs are over, alone in this process and
+            in turn with those of the other schedules: `comparison.timings`. The seconds in summary, table and figures are
+            then theirs (medians), which no other run disturbs. Nothing else should run on the machine meanwhile.
         verbose: 1 shows progress, 0 nothing.
 
     Returns:
@@ -185,6 +188,8 @@ def compare(
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an int of at least 1, got {jobs!r}.")
+    if isinstance(timed, bool) or not isinstance(timed, int) or timed < 0:
+        raise ValueError(f"timed must be an int of at least 0, got {timed!r}.")
     check_cluster(cluster, jobs)
     for source in (dataset.source for dataset in grid.datasets.values()):
         if (jobs > 1 or cluster) and isinstance(source, Streams):
@@ -198,9 +203,14 @@ def compare(
         else:
             folder, journal = None, Journal(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = cluster_workers(grid, cluster) if cluster else local_workers(grid, jobs)
+        if timed and workers.environment != frames.environment():
+            raise ValueError(
+                f"runs are timed in this process, on {frames.environment()}, and the workers are on {workers.environment}: "
+                "leave timed out, or start this process where they are."
+            )
         record = Record(grid, journal, stack.enter_context(workers), folder)
         try:
-            comparison = record.complete(verbose)
+            comparison = record.complete(verbose, timed)
         except BaseException as error:  # also Ctrl-C
             error.add_note(
                 "Without results=FOLDER nothing is kept."

@@ -226,12 +226,12 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write(folder: str | Path, **frames: pd.DataFrame) -> None:
-    """Writes each frame whole or not at all: `.parquet` for `curves` and `probes`, else `.csv`."""
+    """Writes each frame whole or not at all: `.parquet` for `curves`, `probes` and `timings`, else `.csv`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Curves and probes before runs: a row of `runs` says that the run is there.
+    # `curves` and `probes` come before `runs`: a row of `runs` says that the run is there.
     for name in sorted(frames):
-        if name in ("curves", "probes"):
+        if name in ("curves", "probes", "timings"):
             write_atomically(folder / f"{name}.parquet", frames[name].to_parquet, index=False)
         else:
             write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)

@@ -7,6 +7,7 @@ import pandas as pd
 from layerwise.comparison import intervals, settings, tuning
 from layerwise.comparison.frames import TASK, metric_of
 from layerwise.comparison.statistics import costs, relative_costs
+from layerwise.comparison.timings import whose_seconds
 
 
 def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
@@ -14,7 +15,8 @@ def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
     generalization at the end.
 
     Costs are of the runs that were tuned for cost: medians over seeds, where a miss is infinite; multiples are paired by
-    seed. Generalization is of the runs that were tuned for score: means. Intervals are 95 %.
+    seed. Generalization is of the runs that were tuned for score: means. Intervals are 95 %. Seconds are said to be alone
+    where they are those of timing runs.
     """
     relative = relative_costs(runs, baseline)
     parts = []
@@ -28,7 +30,8 @@ def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
         budget = ", ".join(f"equal {name}" for name in own["budget"].dropna().unique())
         name = ", ".join(part for part in task if part != "none")
         parts += [f"**{name}** ({goal}{'; ' + budget if budget else ''})", ""]
-        header = ["schedule", "tuned", "reached", "epochs", "updates", "FLOPs", "seconds"]
+        header = ["schedule", "tuned", "reached", "epochs", "updates", "FLOPs"]
+        header += [f"seconds, {whose_seconds(own)}"]
         header += [f"test {metric}{', %' if percent else ''}", "test loss"]
         header += [f"{metric} gap{', points' if percent else ''}"]
         parts += [_line(header), _line(["---"] * len(header))]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.comparison import frames, settings
+from layerwise.comparison import frames, settings, timings
 from layerwise.comparison.execute import execute
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
@@ -51,8 +51,8 @@ class Record:
         if not self.done.empty or len(journal):
             self._check()
 
-    def complete(self, verbose: int) -> Comparison:
-        """Carries out the runs that are missing, and returns the comparison."""
+    def complete(self, verbose: int, timed: int = 0) -> Comparison:
+        """Carries out the runs that are missing, times a run of each schedule so often, and returns the comparison."""
         if self.folder is not None:
             _note_settings(self.folder, self.grid, self.workers.count)
         journaled = {row["run_id"] for row in self.journal.rows()}
@@ -64,7 +64,8 @@ class Record:
         ]
         execute(self.grid, self.journal, done, self.workers, verbose, self.keep)
         runs, curves = self._frames()
-        comparison = Comparison.of(runs, curves, self._probes(runs))
+        seconds = self._seconds(runs, timed, verbose)
+        comparison = Comparison.of(runs, curves, self._probes(runs), seconds)
         if self.folder is not None:
             frames.write(self.folder, summary=comparison.summary)
         self.journal.clear()
@@ -102,6 +103,21 @@ class Record:
         runs = frames.run_frame(ordered)
         found = [curves[run_id] for run_id in runs["run_id"] if run_id in curves]
         return runs, pd.concat(found, ignore_index=True) if found else none
+
+    def _seconds(self, runs, timed, verbose):
+        """The timings there are, and those that are wanted."""
+        known = timings.frame([]) if self.folder is None else timings.read(self.folder)
+        if not timed:
+            return known
+        self.workers.rest()  # a timing run has the machine to itself
+
+        def keep(found):
+            if self.folder is not None:
+                frames.write(self.folder, timings=found)
+
+        return timings.take(
+            self.grid, runs, known, timed, keep, print if verbose else lambda _: None
+        )
 
     def _probes(self, runs):
         """What Probes measured in all runs so far."""

@@ -143,7 +143,7 @@ def beyond(base: tuple, tried: Iterable[Any], side: int) -> Any:
     """
     ordered = sorted(base) if side < 0 else sorted(base, reverse=True)
     ratio = ordered[0] / ordered[1]
-    outside = [value for value in tried if side * value > side * ordered[0]]
+    outside = {value for value in tried if side * value > side * ordered[0]}
     if len(outside) >= EXTENSIONS:
         return None
     edge = max([ordered[0], *outside], key=lambda value: side * value)

@@ -35,8 +35,12 @@ class Workers(contextlib.AbstractContextManager):
         """Gives a worker a run; the future brings its `worker.Result`."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """Lets go of all that takes memory or time here; no run is submitted any more."""
+
     def __exit__(self, *exception: object) -> None:
         """Lets all workers go."""
+        self.rest()
 
 
 class Here(Workers):
@@ -75,9 +79,10 @@ class Processes(Workers):
             self._executors[number] = self._start()
             return self._executors[number].submit(carry_out, run, self._comparison)
 
-    def __exit__(self, *exception):
+    def rest(self) -> None:
         for executor in self._executors:
             executor.shutdown(wait=True, kill_workers=True)
+        self._executors = []
 
     def _start(self):
         arguments = os.getpid(), *self._arguments

@@ -145,7 +145,16 @@ def test_whole_numbers_stay_whole_and_end_at_one():
     (more,) = settings.extensions(base, tried, [tried[1]])
     assert more == {"learning_rate": 0.1, "schedule.every": 100}
     assert not settings.extensions(base, tried, [tried[0]])
+
     assert settings.reachable(base, "schedule.every") == {"1", "10", "100", "1000", "10000"}
+
+
+def test_a_value_that_several_settings_share_is_one_step_beyond_the_edge():
+    base = {"learning_rate": (0.01, 0.1), "model.strength": (1.0, 2.0, 4.0)}
+    tried = settings.product(base | {"learning_rate": (0.01, 0.1, 1.0)})
+    tried += [{"learning_rate": 10.0, "model.strength": 2.0}]
+    (more,) = settings.extensions(base, tried, tried[-1:])
+    assert more == {"learning_rate": 100.0, "model.strength": 2.0}
 
 
 def test_one_setting_may_serve_both_purposes():

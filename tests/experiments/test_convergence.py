@@ -7,6 +7,8 @@ import pytest
 
 import layerwise
 from experiments import convergence, orders
+from layerwise.comparison import Comparison, timings
+from tests.comparison import problems
 
 
 def test_full_is_what_the_question_asks_for():
@@ -61,6 +63,23 @@ def test_in_a_word_says_whether_one_block_at_a_time_pays():
         "clearly less arithmetic than to move all layers at once in 1 of 3"
         in convergence.in_a_word(costs)
     )
+
+
+def test_by_the_clock_is_of_timing_runs_alone():
+    runs, curves = problems.made_up(("simultaneous", "cyclic, 1 step"), seeds=5)
+    untimed = Comparison.of(runs, curves)
+    assert convergence.by_the_clock(untimed) == ""
+    measured = runs[(runs["phase"] == "measure") & (runs["seed"] == 0)]
+    seconds = {"simultaneous": 1.0, "cyclic, 1 step": 0.75}
+    found = timings.frame(
+        {"run_id": run["run_id"], "repetition": repetition, "epoch": epoch, "update": 10 * epoch}
+        | {"train_seconds": epoch * seconds[run["schedule"]]}
+        for run in measured.to_dict("records")
+        for repetition in range(3)
+        for epoch in range(1, int(run["epochs"]) + 1)
+    )
+    said = convergence.by_the_clock(Comparison.of(runs, curves, timed=found))
+    assert "medians of 3 or more runs" in said and "each of its Updates 0.75×" in said  # noqa: RUF001
 
 
 def test_feature_rows_have_no_models_of_images():

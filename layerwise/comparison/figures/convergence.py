@@ -63,7 +63,7 @@ def _figure(scene, column, title):
         drawn,
         f"{title} as training goes on",
         f"{scene}, tuned for score. Lines: mean over {scene.n_seeds} seeds; bands: 95 % intervals. "
-        "The same runs against four clocks.",
+        f"The same runs against four clocks.{scene.seconds}",
     )
     for (family, names), (row, clock) in (
         (panel, clock) for panel in panels.items() for clock in enumerate(CLOCKS)

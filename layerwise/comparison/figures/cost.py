@@ -28,7 +28,7 @@ def figure(scene: Scene) -> Figure:
         f"What does it cost to reach {target}?",
         f"{scene}. Multiples of what {scene.baseline} training needs (1×), paired by seed, "
         f"{scene.tuned_for_cost}. Dots: median over {scene.n_seeds} seeds, a miss costs infinitely much; hollow where some "
-        f"missed the target; bars: 95 % intervals.{greedy}",
+        f"missed the target; bars: 95 % intervals.{greedy}{scene.seconds}",
     )
     _reached(axes[0], names, costs)
     numbers = costs[["ratio", "low", "high"]].to_numpy(dtype="float64")

@@ -8,6 +8,7 @@ import pandas as pd
 from layerwise.comparison import tuning
 from layerwise.comparison.figures.looks import Look, family, looks
 from layerwise.comparison.frames import metric_of, sign_of
+from layerwise.comparison.timings import whose_seconds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +76,12 @@ class Scene:
     def percent(self) -> bool:
         """Whether scores are shares that are shown in percent."""
         return "accuracy" in self.metric
+
+    @property
+    def seconds(self) -> str:
+        """How seconds came about, for a heading."""
+        whose = whose_seconds(self.runs)
+        return "" if whose == "as trained" else f" Seconds are of runs {whose}."
 
     @property
     def sign(self) -> int:

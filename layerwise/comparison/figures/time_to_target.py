@@ -29,7 +29,7 @@ def figure(scene: Scene) -> Figure | None:
         f"How long until {scene.said(scene.target)} validation {scene.metric}?",
         f"{scene}, {scene.tuned_for_cost}. Small dots: runs; large: median, where a miss is infinite; bars: 95 % "
         "intervals. "
-        "Grey strip: how many of the runs missed the target.",
+        f"Grey strip: how many of the runs missed the target.{scene.seconds}",
     )
     for axis, (column, title) in zip(axes[0], CLOCKS.items(), strict=True):
         reached = scene.cheapest[column].astype("float64")
