@@ -21,6 +21,8 @@ PARTS = (
     "greedy",
     "baselines",
     "grid",
+    "executions",
+    "workers",
     "probes",
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from experiments.harness.markdown import markdown_table
 from experiments.interplay.claims import CLAIMS
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from experiments.interplay.measures import scored
-from layerwise.comparison import frames
+from layerwise.comparison import frames, tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,10 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
     for name, claim in CLAIMS.items():
         rows = found[found["claim"] == name]
         lines.append([claim.says, claim.verdict(rows), claim.number, _numbers(rows)])
+    said = [f"- {says[:-1]}: {verdict}." for says, verdict, *_ in lines]
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
+    cells = runs.groupby(list(FACTORS))
+    edges = sum(bool(tuning.at_the_edge(cell)) for _, cell in cells)
     seeds = measured.groupby(list(FACTORS))["seed"].nunique().min()
     parts = [
         f"# {QUESTION}",
@@ -98,15 +101,45 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         f"settings everywhere. {len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
         f"on {' and '.join(runs['dataset'].unique())} by {' and '.join(runs['backend'].unique())}.",
         "**In short**",
-        "\n".join(f"- {says[:-1]}: {verdict}." for says, verdict, *_ in lines),
+        "\n".join([f"- {counted([line[1] for line in lines])}", *said]),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
         "Intervals of a claim's cells cover all of them at once (Bonferroni); `claims.csv` has each cell.",
         effects(scored(runs)),
         f"What this cannot show: {LIMITS}",
-        f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim.",
+        f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
+        f"{cells.ngroups} cells were tuned to an edge of what was tried.",
     ]
     return "\n\n".join(parts)
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How many claims came to which verdict, in a sentence.
+
+    Example:
+    >>> from experiments.interplay.experiment import counted
+    >>> counted(["holds", "holds in 2 of 15, else within chance", "does not show", "does not show"])
+    'Of 4 claims 1 holds throughout, 1 in some cells, and 2 do not show.'
+    """
+    kinds = {
+        "hold throughout": lambda word: word == "holds",
+        "in some cells": lambda word: word.startswith("holds in"),
+        "hold in some and turn out the other way round in others": lambda word: word.startswith(
+            "mixed"
+        ),
+        "do not show": lambda word: word == "does not show",
+        "turn out the other way round": lambda word: "opposite" in word,
+        "cannot be told": lambda word: word.startswith("cannot"),
+    }
+    parts = []
+    for words, is_kind in kinds.items():
+        number = sum(map(is_kind, verdicts))
+        if number == 1:
+            words = words.replace("hold ", "holds ").replace("do not", "does not")
+            words = words.replace("turn out", "turns out")
+        parts += [f"{number} {words}"] * (number > 0)
+    listed = ", ".join(parts[:-1]) + f"{',' * (len(parts) > 2)} and " * (len(parts) > 1)
+    return f"Of {len(verdicts)} claims {listed}{parts[-1]}."
 
 
 def judged(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:

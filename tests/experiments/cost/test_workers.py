@@ -1,0 +1,34 @@
+import importlib.util
+
+import pytest
+
+from experiments.cost import workers
+from experiments.harness import rows
+from tests.comparison import problems
+from tests.experiments.cost import tiny
+
+
+@pytest.mark.slow
+def test_runs_an_hour_of_two_workers_over_one(monkeypatch, tmp_path):
+    def define(scale, shape, n_classes, optimizers):
+        assert scale == "quick" and list(optimizers) == ["Adam"]
+        schedules = {"simultaneous": problems.SCHEDULES["simultaneous"]}
+        return {
+            "models": problems.net,
+            "schedules": schedules,
+            "epochs": 1,
+            "learning_rates": (0.01,),
+        }
+
+    monkeypatch.setattr(workers.convergence, "define", define)
+    monkeypatch.setattr(workers, "load", lambda name: (name, problems.data(), 3))
+    found = workers.measure(tiny.SETTINGS)
+    over = tiny.values(rows.frame(found), "2 workers over one")
+    assert set(over.index) == {
+        "processes",
+        *(["Dask"] if importlib.util.find_spec("distributed") else []),
+    }
+    assert (over > 0).all()
+    assert tiny.values(rows.frame(found), "runs an hour")["one"] > 0
+    names, lines = tiny.shown("workers", found, tmp_path)
+    assert names == set() and len(lines) == len(over)
