@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import layerwise
+from layerwise.backends import backend
 from tests.helpers import (
     CLASSES,
     FEATURES,
@@ -329,6 +330,26 @@ def test_several_steps_per_execution_in_sweeps_and_greedy_stages():
             ends.append((values(model.weights), history))
         assert same_bits(ends[0][0], ends[1][0])
         assert ends[0][1] == ends[1][1]
+
+
+@not_on_torch
+def test_a_stock_execution_is_one_call_of_the_models_own_function(monkeypatch):
+    x, y = vectors(56)  # seven batches: two whole executions, and one of a single batch
+    calls, own = [], backend.stock_program
+
+    def stock_program(function):
+        return own(lambda *arguments: calls.append(1) or function(*arguments))
+
+    monkeypatch.setattr(backend, "stock_program", stock_program)
+    ends = []
+    for callbacks in ([], [layerwise.Simultaneous()]):
+        model, history = fitted(
+            compiled(mlp(), "adam", steps_per_execution=3), callbacks, x, y, batch_size=BATCH
+        )
+        ends.append((values(model.weights), history))
+    assert same_bits(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
+    assert len(calls) == 3 * EPOCHS
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

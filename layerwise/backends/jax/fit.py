@@ -48,10 +48,19 @@ def train_function(model, batches):
     def some_batches(now, waiting):
         room = model.steps_per_execution
         plans = executions.ahead(alike(waiting)) if room > 1 else []
-        if len(plans) > 1 and not executions.are_stock(plans):
+        if executions.are_stock(plans):
+            several = waiting[: len(plans)]
+            return executions.carry_out_stock(plans, lambda program: stock(now, program, several))
+        if len(plans) > 1:
             source, rows = stacked(waiting[: len(plans)], room)
             return execute(now, plans, room, source, rows)
         return one_batch(now, waiting[0]), 1
+
+    def stock(now, program, several):
+        with _uninterrupted():
+            logs, now[0] = program(0, now[0], several, None)
+            _attach(model, now[0])
+        return logs
 
     def execute(now, plans, room, source, rows):
         def run(program, turns):
@@ -91,8 +100,10 @@ def train_function(model, batches):
 
 
 def stock_program(function):
-    """The model's own train function as a program."""
-    return lambda index, state, data, following: function(state, iter([data]))
+    """The model's own train function as a program: of a batch, or of a list of them."""
+    return lambda index, state, data, following: function(
+        state, iter(data if isinstance(data, list) else [data])
+    )
 
 
 def test_program(model, forward, heads):
