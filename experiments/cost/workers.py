@@ -25,7 +25,7 @@ def measure(settings: Settings) -> list[dict]:
     dataset, data, classes = load("digits")
     definition = convergence.define("quick", data.train[0].shape[1:], classes, optimizers=("Adam",))
     definition |= {
-        "seeds": 30 if settings.scale == "full" else 2,
+        "seeds": 15 if settings.scale == "full" else 2,
         "data": {dataset: data},
         "verbose": 0,
     }
