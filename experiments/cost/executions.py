@@ -55,7 +55,7 @@ def _of(model, x, y, settings):
     for schedules in ways.values():
         _seconds(model, x, y, schedules())  # compiles
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(settings.repetitions):
+    for _ in range(3 * settings.repetitions):
         for name, schedules in ways.items():
             seconds[name].append(_seconds(model, x, y, schedules()))
     stock = np.array(seconds["stock"])

@@ -66,7 +66,13 @@ class Processes(Workers):
     def __init__(self, grid: Grid, count: int):
         self.count, self.environment = count, frames.environment()
         threads = str(max(1, (os.cpu_count() or 1) // count))
-        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        # PJRT_NPROC is XLA's, whose pool has as many threads as there are cores.
+        names = (
+            "TF_NUM_INTRAOP_THREADS",
+            "TF_NUM_INTEROP_THREADS",
+            "OMP_NUM_THREADS",
+            "PJRT_NPROC",
+        )
         self._env = {name: os.environ.get(name, threads) for name in names}
         self._comparison = uuid.uuid4().hex
         self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
