@@ -15,7 +15,10 @@ def test_committed_answers_come_from_the_committed_frames(name, capsys, monkeypa
     answers = list(Path("results").rglob(f"{name}/answer.md"))
     if not answers:
         pytest.skip(f"there are no results of {name}")
-    command.main(["table", name])
-    said = capsys.readouterr().out
-    for path in answers:
-        assert path.read_text().strip() in said, path
+    said = ""
+    for path in sorted(answers, key=lambda path: len(path.parts)):
+        text = path.read_text().strip()
+        if text not in said:  # a folder of results may be told with those below it
+            command.main(["table", name, "--results", str(path.parents[1])])
+            said += capsys.readouterr().out
+        assert text in said, path
