@@ -18,6 +18,7 @@ def test_runs_an_hour_of_two_workers_over_one(monkeypatch, tmp_path):
             "schedules": schedules,
             "epochs": 1,
             "learning_rates": (0.01,),
+            "batch_size": 16,
         }
 
     monkeypatch.setattr(workers.convergence, "define", define)
