@@ -121,25 +121,30 @@ def counted(verdicts: Sequence[str]) -> str:
     >>> counted(["holds", "holds in 2 of 15, else within chance", "does not show", "does not show"])
     'Of 4 claims 1 holds throughout, 1 in some cells, and 2 do not show.'
     """
-    kinds = {
-        "hold throughout": lambda word: word == "holds",
-        "in some cells": lambda word: word.startswith("holds in"),
-        "hold in some and turn out the other way round in others": lambda word: word.startswith(
-            "mixed"
+    kinds = (
+        ("holds throughout", "hold throughout", lambda word: word == "holds"),
+        ("in some cells", "in some cells", lambda word: word.startswith("holds in")),
+        (
+            "holds in some and turns out the other way round in others",
+            "hold in some and turn out the other way round in others",
+            lambda word: word.startswith("mixed"),
         ),
-        "do not show": lambda word: word == "does not show",
-        "turn out the other way round": lambda word: "opposite" in word,
-        "cannot be told": lambda word: word.startswith("cannot"),
-    }
+        ("does not show", "do not show", lambda word: word == "does not show"),
+        (
+            "turns out the other way round",
+            "turn out the other way round",
+            lambda word: "opposite" in word,
+        ),
+        ("cannot be told", "cannot be told", lambda word: word.startswith("cannot")),
+    )
     parts = []
-    for words, is_kind in kinds.items():
+    for one, several, is_kind in kinds:
         number = sum(map(is_kind, verdicts))
-        if number == 1:
-            words = words.replace("hold ", "holds ").replace("do not", "does not")
-            words = words.replace("turn out", "turns out")
-        parts += [f"{number} {words}"] * (number > 0)
-    listed = ", ".join(parts[:-1]) + f"{',' * (len(parts) > 2)} and " * (len(parts) > 1)
-    return f"Of {len(verdicts)} claims {listed}{parts[-1]}."
+        if number:
+            parts.append(f"{number} {one if number == 1 else several}")
+    if len(parts) > 2:
+        parts = [", ".join(parts[:-1]) + ",", parts[-1]]
+    return f"Of {len(verdicts)} claims {' and '.join(parts)}."
 
 
 def judged(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:

@@ -137,6 +137,5 @@ class Agenda:
         for row, _ in self._entries[cell]:
             same = settings.without_rate(settings.setting_of(row)) == settings.without_rate(setting)
             if same and row["status"] == "finished":
-                steps = row["examples"] // self.grid.batch_size
-                return Plan(int(row["epochs"]), int(steps), int(row["planned_flops"]))
+                return Plan.of(row, self.grid.batch_size)
         return None

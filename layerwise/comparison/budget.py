@@ -6,11 +6,12 @@ A schedule is a function of the position, so what it will do, and what that cost
 import collections
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.placement import stays_on_device
@@ -37,6 +38,13 @@ class Plan:
     epochs: int
     steps: int
     flops: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], batch_size: int) -> "Plan":
+        """The plan of a run that finished, from its row of `runs`."""
+        flops = row["planned_flops"]
+        known = None if pd.isna(flops) else int(flops)
+        return cls(int(row["epochs"]), int(row["examples"]) // batch_size, known)
 
 
 def plan(

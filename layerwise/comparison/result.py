@@ -51,12 +51,12 @@ class Comparison:
         timed: pd.DataFrame | None = None,
     ) -> "Comparison":
         """The comparison with its summary; the first schedule in `runs` is the baseline."""
-        probes = frames.probe_frame([] if probes is None else probes)
-        found = cls(
-            runs, curves, pd.DataFrame(), probes, timings.frame([] if timed is None else timed)
+        timed = timings.frame([] if timed is None else timed)
+        clocked, _ = timings.applied(runs, curves, timed)
+        summary = statistics.summarize(clocked, runs["schedule"].iloc[0])
+        return cls(
+            runs, curves, summary, frames.probe_frame([] if probes is None else probes), timed
         )
-        summary = statistics.summarize(found.timed[0], found.baseline)
-        return dataclasses.replace(found, summary=summary)
 
     @property
     def baseline(self) -> str:

@@ -175,7 +175,7 @@ def _in_turn(grid, chosen, repetitions):
             first = max(repetition, 0) % len(chosen)
             places = [*range(first, len(chosen)), *range(first)]
             for row, trainer in ((chosen[place], trainers[place]) for place in places):
-                plan = Plan(int(row["epochs"]), int(row["examples"]) // grid.batch_size)
+                plan = Plan.of(row, grid.batch_size)
                 outcome = trainer.run(settings.setting_of(row), int(row["seed"]), plan)
                 if outcome.status == "failed":
                     raise RuntimeError(f"a run that was timed failed, {row}: {outcome.error}")
