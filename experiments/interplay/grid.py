@@ -15,7 +15,7 @@ from layerwise.comparison import Comparison
 # What is tuned beside the learning rate; where there is nothing, as many more learning rates are tried.
 PENALTY = {"model.strength": (1e-5, 1e-4, 1e-3)}
 DECAY = {"optimizer.weight_decay": (1e-3, 1e-2, 1e-1)}
-DROPOUT = {"model.strength": (0.1, 0.2, 0.4)}
+DROPOUT = {"model.strength": (0.0, 0.1, 0.3)}
 REGULARIZATIONS: dict[str, dict[str, tuple]] = {
     "none": {},
     "L1": PENALTY,
@@ -24,7 +24,7 @@ REGULARIZATIONS: dict[str, dict[str, tuple]] = {
     "dropout": DROPOUT,
     "batch norm": {},
     "dropout, batch norm": DROPOUT,
-    "dropout, decay": {"model.strength": (0.1, 0.3), "optimizer.weight_decay": (1e-3, 1e-1)},
+    "dropout, decay": {"model.strength": (0.0, 0.1), "optimizer.weight_decay": (1e-3, 1e-1)},
 }
 SCHEDULES: dict[str, Callable[[], layerwise.Schedule]] = {
     "simultaneous": layerwise.Simultaneous,

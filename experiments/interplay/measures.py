@@ -49,6 +49,14 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def undropped(runs: pd.DataFrame) -> pd.Series:
+    """Which measured runs are of dropout that was tuned to none at all: they say nothing of what dropout does."""
+    if "model.strength" not in runs:
+        return pd.Series(False, runs.index)
+    named = runs["regularizer"].str.contains("dropout") & (runs["phase"] == "measure")
+    return named & (pd.to_numeric(runs["model.strength"]) == 0)
+
+
 def rates(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """The best learning rate under one regularization over that under another, as a power of ten."""
     found = best(runs, "learning_rate")

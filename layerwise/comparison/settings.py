@@ -10,6 +10,7 @@ import pandas as pd
 
 OWNERS = ("schedule", "optimizer", "model")
 EXTENSIONS = 3  # a side
+SPREAD = 3.0  # the ratio of a value to the next where the grid as given has none
 Setting = dict[str, Any]
 
 
@@ -108,7 +109,7 @@ def denser(rates: tuple[float, ...], count: int) -> tuple[float, ...]:
     if count <= len(rates):
         return rates
     if len(rates) == 1:
-        spread = [rates[0] * 3.0 ** (k - count // 2) for k in range(count)]
+        spread = [rates[0] * SPREAD ** (k - count // 2) for k in range(count)]
     else:
         spread = list(np.geomspace(min(rates), max(rates), count))
     return tuple(float(f"{rate:.3g}") for rate in spread)
@@ -123,26 +124,32 @@ def product(values: Mapping[str, tuple]) -> list[Setting]:
 
 def at_edge(tried: Iterable[Any], value: Any) -> int:
     """-1 or 1 where a value is the smallest or largest of the numbers that were tried; 0 inside, or where there is only
-    one, or they are no positive numbers.
+    one, or some are no numbers or negative. Zero is an end by nature, such as no dropout at all, and no edge.
+
+    Example:
+    >>> from layerwise.comparison.settings import at_edge
+    >>> at_edge((0.1, 0.4), 0.1), at_edge((0.0, 0.1, 0.4), 0.0), at_edge((0.0, 0.1, 0.4), 0.4)
+    (-1, 0, 1)
     """
     numbers = set(tried)
-    is_number = [isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in numbers]
-    if len(numbers) < 2 or not all(is_number):
+    if len(numbers) < 2 or not _numeric(numbers) or min(numbers) < 0 or value == 0:
         return 0
     return -1 if value == min(numbers) else 1 if value == max(numbers) else 0
 
 
 def beyond(base: tuple, tried: Iterable[Any], side: int) -> Any:
-    """The next value on one side of those tried, in the ratio of the outermost two of the grid as it was given; `None`
-    after `EXTENSIONS` of them, or where whole numbers end.
+    """The next value on one side of those tried, in the ratio of the outermost two of the grid as it was given, or three
+    times the larger where the other is zero; `None` after `EXTENSIONS` of them, or where whole numbers end.
 
     Example:
     >>> from layerwise.comparison.settings import beyond
     >>> beyond((0.01, 0.03), (0.01, 0.03), 1), beyond((1, 10), (1, 10), -1), beyond((1, 10), (1, 10), 1)
     (0.09, None, 100)
+    >>> beyond((0.0, 0.1), (0.0, 0.1), 1)
+    0.3
     """
     ordered = sorted(base) if side < 0 else sorted(base, reverse=True)
-    ratio = ordered[0] / ordered[1]
+    ratio = ordered[0] / ordered[1] if ordered[1] else SPREAD
     outside = {value for value in tried if side * value > side * ordered[0]}
     if len(outside) >= EXTENSIONS:
         return None

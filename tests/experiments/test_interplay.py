@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.interplay import experiment, grid
+from experiments.interplay import experiment, grid, measures
 from experiments.interplay.claims import CLAIMS, Claim, above, apart
 from layerwise.comparison import frames, settings
 from tests.comparison import problems
@@ -17,6 +17,17 @@ def test_every_regularization_has_as_many_settings(optimizer):
         for name, others in grid.REGULARIZATIONS.items()
     }
     assert counts == dict.fromkeys(grid.REGULARIZATIONS, 12)
+
+
+def test_dropout_that_was_tuned_away_says_nothing_of_dropout():
+    rows = [
+        problems.run_row("simultaneous", 0, phase, regularizer=name, **{"model.strength": strength})
+        for phase in ("tune", "measure")
+        for name, strength in (("dropout", "0.0"), ("dropout, decay", "0.1"), ("L2", "0.0"))
+    ]
+    runs = frames.run_frame(rows)
+    assert measures.undropped(runs).tolist() == [False, False, False, True, False, False]
+    assert not measures.undropped(runs.drop(columns="model.strength")).any()
 
 
 def rows_of(*triples):
