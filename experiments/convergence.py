@@ -13,7 +13,6 @@ import pandas as pd
 import layerwise
 from experiments.harness import comparisons, models, verdict
 from layerwise.comparison import Comparison
-from layerwise.comparison.statistics import relative_costs
 
 QUICK = ("simultaneous", "cyclic, 1 step", "shuffled, 10 steps", "shuffled, sweep", "greedy")
 
@@ -138,7 +137,7 @@ def by_the_clock(comparison: Comparison) -> str:
     if comparison.timings.empty:
         return ""
     baseline = comparison.baseline
-    costs = relative_costs(comparison.timed[0], baseline)
+    costs = comparison.relative_costs
     costs = costs[(costs["clock"] == "seconds") & (costs["schedule"] != baseline)]
     each = comparison.seconds_per_update
     each = each[each["schedule"] != baseline]

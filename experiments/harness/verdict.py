@@ -11,7 +11,6 @@ import pandas as pd
 from experiments.harness.markdown import markdown_table
 from layerwise.comparison import Comparison
 from layerwise.comparison.frames import TASK, sign_of
-from layerwise.comparison.statistics import relative_costs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +27,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
         better than the baseline's, in its metric's direction; `score`: "better", "worse" or "unclear".
     """
     runs, summary, baseline = comparison.runs, comparison.summary, comparison.baseline
-    cost = relative_costs(runs, baseline)
+    cost = comparison.relative_costs
     cost = cost[(cost["clock"] == "flops") & (cost["schedule"] != baseline)]
     clear = cost["p"] < LEVEL
     cost = cost.assign(

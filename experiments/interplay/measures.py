@@ -7,7 +7,6 @@ import pandas as pd
 
 from experiments.interplay.grid import ADAPTIVE, REGULARIZATIONS
 from layerwise.comparison import intervals, tuning
-from layerwise.comparison.frames import KEY
 
 CELL = ["schedule", "optimizer"]
 COLUMNS = ["what", "value", "low", "high"]
@@ -45,8 +44,7 @@ def paired(runs: pd.DataFrame, column: str, one: str, other: str) -> pd.DataFram
 
 def scored(runs: pd.DataFrame) -> pd.DataFrame:
     """The measured runs of the setting that was tuned for the score."""
-    parts = [tuning.of_purpose(cell, "score") for _, cell in runs.groupby(KEY, sort=False)]
-    return pd.concat(parts, ignore_index=True)
+    return tuning.of_purpose(runs, "score")
 
 
 def undropped(runs: pd.DataFrame) -> pd.Series:
@@ -126,13 +124,17 @@ def flatter(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """The sharpness (SAM) with batch normalization over that without, as a power of ten, paired by seed, where both runs
     have the same training loss: the larger of the least that each of them had when it was probed.
     """
-    paths = {}
-    for (run_id, step), own in probes.groupby(["run_id", "step"]):
-        here = (own["measure"] == "loss") & (pd.to_numeric(own["other"]) == 0)  # before the step
-        loss = own[here]["value"].mean()
-        sharp = own[own["measure"] == "sharpness"]["value"].mean()
-        if loss > 0 and sharp > 0:
-            paths.setdefault(run_id, []).append((step, np.log10(loss), np.log10(sharp)))
+    at, losses = ["run_id", "step"], probes[probes["measure"] == "loss"]
+    before = losses[pd.to_numeric(losses["other"]) == 0]
+    sharp = probes[probes["measure"] == "sharpness"]
+    points = pd.DataFrame(
+        {
+            name: own.groupby(at)["value"].mean()
+            for name, own in (("loss", before), ("sharp", sharp))
+        }
+    )
+    points = np.log10(points[(points > 0).all(axis=1)]).sort_values("loss")
+    paths = {run_id: own.to_numpy().T for run_id, own in points.groupby("run_id")}
     found = {}
     for cell, own in scored(runs).groupby(CELL, sort=False):
         ids = own.pivot_table(index="seed", columns="regularizer", values="run_id", aggfunc="first")
@@ -143,18 +145,20 @@ def flatter(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
             for a, b in zip(ids["batch norm"], ids["none"], strict=True)
         ]
         found[", ".join(cell)] = [
-            difference for a, b in pairs if a and b for difference in _at_equal_loss(a, b)
+            difference
+            for a, b in pairs
+            if a is not None and b is not None
+            for difference in _at_equal_loss(a, b)
         ]
     return each(found)
 
 
 def _at_equal_loss(one, other):
-    """The difference of two runs' sharpness where their losses are equal: one value, or none where they never are."""
-    level = max(min(loss for _, loss, _ in path) for path in (one, other))
+    """The difference of two runs' sharpness where their (ascending) losses are equal: one value, none if they never are."""
+    level = max(losses[0] for losses, _ in (one, other))
     found = []
-    for path in (one, other):
-        losses, sharp = np.array(sorted((loss, s) for _, loss, s in path)).T
-        if not losses[0] <= level <= losses[-1]:
+    for losses, sharp in (one, other):
+        if level > losses[-1]:
             return []
         found.append(np.interp(level, losses, sharp))
     return [found[0] - found[1]]

@@ -6,11 +6,11 @@ import pandas as pd
 
 from layerwise.comparison import intervals, settings, tuning
 from layerwise.comparison.frames import TASK, metric_of
-from layerwise.comparison.statistics import costs, relative_costs
+from layerwise.comparison.statistics import costs
 from layerwise.comparison.timings import whose_seconds
 
 
-def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
+def table(runs: pd.DataFrame, summary: pd.DataFrame, relative: pd.DataFrame, baseline: str) -> str:
     """One table per task: cost to reach the target as a multiple of the baseline's, and
     generalization at the end.
 
@@ -18,7 +18,6 @@ def table(runs: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> str:
     seed. Generalization is of the runs that were tuned for score: means. Intervals are 95 %. Seconds are said to be alone
     where they are those of timing runs.
     """
-    relative = relative_costs(runs, baseline)
     parts = []
     for task, rows in summary.groupby(TASK, sort=False):
         own = runs[(runs[TASK] == list(task)).all(axis=1)]

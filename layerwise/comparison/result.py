@@ -68,6 +68,11 @@ class Comparison:
         """`(runs, curves)` with the seconds of timing runs, where there are any, in place of the grid's."""
         return timings.applied(self.runs, self.curves, self.timings)
 
+    @functools.cached_property
+    def relative_costs(self) -> pd.DataFrame:
+        """What reaching the target cost over the baseline's cost: see `statistics.relative_costs`."""
+        return statistics.relative_costs(self.timed[0], self.baseline)
+
     @property
     def seconds_per_update(self) -> pd.DataFrame:
         """What an Update of each schedule takes, alone on the machine, and over one of the baseline's."""
@@ -81,7 +86,7 @@ class Comparison:
 
     def table(self) -> str:
         """The answer as Markdown: the cost of reaching the target, and generalization."""
-        return markdown.table(self.timed[0], self.summary, self.baseline)
+        return markdown.table(self.timed[0], self.summary, self.relative_costs, self.baseline)
 
     def __repr__(self) -> str:
         statuses = self.runs["status"].value_counts()

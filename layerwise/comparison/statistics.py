@@ -91,20 +91,10 @@ def paired(runs: pd.DataFrame, baseline: str, column: str, purpose: str = "score
     Returns:
         A frame with the key of a cell, `seed`, `value` and `reference`.
     """
-    parts, references = [], _References(runs, baseline)
-    for key, cell in runs.groupby(KEY, sort=False):
-        measured = tuning.of_purpose(cell, purpose)
-        if measured.empty:
-            continue
-        theirs = references.of(key, purpose)
-        both = pd.concat(
-            {"value": _values(measured, column), "reference": _values(theirs, column)},
-            axis=1,
-            join="inner",
-        )
-        both = both.rename_axis("seed").reset_index()
-        parts.append(both.assign(**dict(zip(KEY, key, strict=True))))
-    return pd.concat(parts, ignore_index=True)[[*KEY, "seed", "value", "reference"]]
+    measured = tuning.of_purpose(runs, purpose)
+    values = measured[[*KEY, "seed"]].assign(value=_values(measured, column))
+    own = values[values["schedule"] == baseline].rename(columns={"value": "reference"})
+    return values.merge(own[[*TASK, "seed", "reference"]], on=[*TASK, "seed"])
 
 
 def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -160,10 +150,7 @@ def survival(runs: pd.DataFrame, clock: str) -> pd.DataFrame:
         A frame with the key of a cell, `cost`, `share`: the share from that cost on; the first row is at cost 0.
     """
     rows = []
-    for key, cell in runs.groupby(KEY, sort=False):
-        measured = tuning.of_purpose(cell, "cost")
-        if measured.empty:
-            continue
+    for key, measured in tuning.of_purpose(runs, "cost").groupby(KEY, sort=False):
         reached = np.sort(costs(measured, clock)[measured["reached"]])
         shares = 1 - np.arange(len(reached) + 1) / len(measured)
         rows += [(*key, cost, left) for cost, left in zip([0.0, *reached], shares, strict=True)]
@@ -196,15 +183,18 @@ def _task_of(key):
 
 def _values(measured, column):
     clock, found, _ = column.partition("_to_target")
-    values = costs(measured, clock) if found else measured[column].astype("float64")
-    return values.set_axis(measured["seed"].astype("int64"))
+    return costs(measured, clock) if found else measured[column].astype("float64")
+
+
+def _by_seed(measured, column):
+    return _values(measured, column).set_axis(measured["seed"].astype("int64"))
 
 
 def _metric(name, measured, theirs):
-    values = _values(measured, name)
+    values = _by_seed(measured, name)
     result = dict(zip(("mean", "low", "high"), intervals.mean(values), strict=True))
     if theirs is not None:
-        reference = _values(theirs, name).reindex(values.index)
+        reference = _by_seed(theirs, name).reindex(values.index)
         difference = (values - reference).dropna()
         suffixes = ("difference", "difference_low", "difference_high")
         result |= dict(zip(suffixes, intervals.mean(difference), strict=True))

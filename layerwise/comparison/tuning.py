@@ -119,7 +119,8 @@ def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
     tune, found = runs[runs["phase"] == "tune"], {}
     if not (tune["status"] == "finished").any():
         return {}
-    tried = [settings.setting_of(row) for _, row in tune.iterrows()]
+    columns = ["learning_rate", *settings.knobs_of(tune.columns)]
+    tried = [settings.setting_of(row) for _, row in tune[columns].drop_duplicates().iterrows()]
     for purpose in PURPOSES if tune["flops_to_target"].notna().any() else ("score",):
         for name, value in tuned(runs, purpose).items():
             if settings.at_edge([one[name] for one in tried if name in one], value):
@@ -128,10 +129,13 @@ def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def of_purpose(runs: pd.DataFrame, purpose: str) -> pd.DataFrame:
-    """The measured runs of one cell that were tuned for a purpose: one setting may serve both."""
+    """The measured runs, of any cells, that were tuned for a purpose: all runs of a cell where one setting serves both."""
     measured = runs[runs["phase"] == "measure"]
-    own = measured[measured["tuned_for"] == purpose]
-    return own if len(own) else measured
+    if measured["tuned_for"].nunique() < 2:
+        return measured
+    own = measured["tuned_for"] == purpose
+    served = own.groupby([measured[name] for name in frames.KEY]).transform("any")
+    return measured[own | ~served]
 
 
 def is_fastest_measured(runs: pd.DataFrame) -> bool:

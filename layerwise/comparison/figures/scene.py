@@ -32,12 +32,12 @@ class Scene:
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
         """The measured runs, as tuned for score."""
-        return self._of("score")
+        return tuning.of_purpose(self.runs, "score")
 
     @functools.cached_property
     def cheapest(self) -> pd.DataFrame:
         """The measured runs, as tuned for the cost of the target."""
-        return self._of("cost")
+        return tuning.of_purpose(self.runs, "cost")
 
     @functools.cached_property
     def tuned_for_cost(self) -> str:
@@ -99,10 +99,6 @@ class Scene:
 
     def __str__(self) -> str:
         return ", ".join(part for part in self.task if part != "none")
-
-    def _of(self, purpose):
-        groups = self.runs.groupby("schedule", sort=False)
-        return pd.concat([tuning.of_purpose(rows, purpose) for _, rows in groups])
 
     def panels(self) -> dict[str, list[str]]:
         """Schedules shown together: all, where they are few; else the baseline and a family."""
