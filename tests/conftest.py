@@ -37,6 +37,14 @@ def fresh_session():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def graphs(request):
+    """Comparisons optimize TensorFlow's graphs, as their workers do; other tests do not."""
+    from tests.helpers import optimize_graphs
+
+    optimize_graphs(bool({"comparison", "experiments"} & set(request.path.parts)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def exact_products():
     """On a GPU products of float32 are not rounded to TensorFloat-32 first, as JAX's are, and the convolutions of torch."""

@@ -1,6 +1,7 @@
 """Tiny models, data and callbacks that several test files use."""
 
 import functools
+import os
 
 import keras
 import numpy as np
@@ -170,6 +171,18 @@ def after_each_program(schedule, function):
         return result
 
     programs.run = then
+
+
+def optimize_graphs(always):
+    """Let TensorFlow rewrite graphs before they first run, as it does for users, or not, unless OPTIMIZED_GRAPHS is set.
+
+    It takes longer than most graphs of tests ever run, and changes last bits: who compares processes does the same in each.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        unwanted = not always and "OPTIMIZED_GRAPHS" not in os.environ
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": unwanted})
 
 
 # --- compiled models that several tests share

@@ -12,7 +12,15 @@ from pathlib import Path
 import keras
 
 import layerwise
-from tests.helpers import AtBatch, compiled, normalized_mlp, pooled, values, vectors
+from tests.helpers import (
+    AtBatch,
+    compiled,
+    normalized_mlp,
+    optimize_graphs,
+    pooled,
+    values,
+    vectors,
+)
 
 BlockCoordinate, GreedyLayerwise = layerwise.BlockCoordinate, layerwise.GreedyLayerwise
 
@@ -93,6 +101,7 @@ def optimizer():
 
 
 if __name__ == "__main__":
+    optimize_graphs(False)
     for position, scenario in enumerate(sys.argv[2:]):
         child = os.fork()
         if child == 0:

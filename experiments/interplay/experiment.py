@@ -20,7 +20,7 @@ from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
 from experiments.interplay.claims import CLAIMS
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
-from experiments.interplay.measures import scored, undropped
+from experiments.interplay.measures import scored, tuned_away, undropped
 from layerwise.comparison import frames, tuning
 
 if TYPE_CHECKING:
@@ -105,23 +105,13 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
         "Intervals of a claim's cells cover all of them at once (Bonferroni); `claims.csv` has each cell. "
-        f"{_undropped(runs)}",
+        f"{tuned_away(runs)}",
         effects(scored(runs)),
         f"What this cannot show: {LIMITS}",
         f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
         f"{cells.ngroups} cells were tuned to an edge of what was tried.",
     ]
     return "\n\n".join(parts)
-
-
-def _undropped(runs):
-    own = scored(runs)
-    own = own[own["regularizer"].str.contains("dropout")]
-    without = own[undropped(own)].groupby(list(FACTORS)).ngroups
-    return (
-        f"With dropout among what was tuned, none at all was best in {without} of {own.groupby(list(FACTORS)).ngroups} "
-        "cells; what is said of dropout is measured in the others."
-    )
 
 
 def counted(verdicts: Sequence[str]) -> str:

@@ -55,6 +55,19 @@ def undropped(runs: pd.DataFrame) -> pd.Series:
     return named & (pd.to_numeric(runs["model.strength"]) == 0)
 
 
+def tuned_away(runs: pd.DataFrame) -> str:
+    """In how many cells no dropout at all was best, in a sentence."""
+    own = scored(runs)
+    own = own[own["regularizer"].str.contains("dropout")]
+    without, cells = (
+        part.groupby(["regularizer", *CELL]).ngroups for part in (own[undropped(own)], own)
+    )
+    return (
+        f"With dropout among what was tuned, none at all was best in {without} of {cells} cells; what is said of "
+        "dropout is measured in the others."
+    )
+
+
 def rates(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """The best learning rate under one regularization over that under another, as a power of ten."""
     found = best(runs, "learning_rate")

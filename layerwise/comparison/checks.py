@@ -10,6 +10,7 @@ from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import FIRST_TUNING_SEED
 from layerwise.comparison.settings import check_search
+from layerwise.comparison.tpe import check_installed
 from layerwise.diagnostics import Probe
 from layerwise.schedules import Schedule
 
@@ -45,6 +46,7 @@ def check_grid(grid: Any) -> None:
                 f"{optimizer!r}."
             )
     check_search(grid.search)
+    _check_tuner(grid.tuner, grid.n_trials)
     _check_class_weight(grid.class_weight)
     _check_callbacks(grid.callbacks)
     _check_probes(grid.probes)
@@ -96,6 +98,20 @@ def _check_data(name, data, batch_size):
             f"batch_size must be at most the {data.sizes['train']} training examples of {name!r}, "
             f"got {batch_size}."
         )
+
+
+def _check_tuner(tuner, n_trials):
+    if tuner not in ("grid", "optuna"):
+        raise ValueError(f"tuner must be 'grid' or 'optuna', got {tuner!r}.")
+    if n_trials is not None and tuner == "grid":
+        raise ValueError(
+            f"n_trials={n_trials!r} is for tuner='optuna': a grid has as many settings as it has values."
+        )
+    wrong = isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1
+    if n_trials is not None and wrong:
+        raise ValueError(f"n_trials must be an int of at least 1, or None, got {n_trials!r}.")
+    if tuner == "optuna":
+        check_installed()
 
 
 def _check_class_weight(weights):

@@ -56,6 +56,8 @@ def compare(
     metric: Any = None,
     budget: str = "flops",
     search: Mapping[str, Sequence[Any]] | None = None,
+    tuner: str = "grid",
+    n_trials: int | None = None,
     class_weight: Mapping[int, float] | None = None,
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None,
     probes: Sequence[Callable[[], Probe]] = (),
@@ -113,6 +115,10 @@ def compare(
         search: What is tuned beside the learning rate, or in its place: `{"schedule.every": (1, 10), "optimizer.momentum":
             (0.5, 0.9), "model.width": (64, 128), "learning_rate": ...}`. A schedule or optimizer without such an argument
             has learning rates as much denser. Models take the argument by name.
+        tuner: "grid" tries every combination; "optuna" as many settings as Optuna asks for (the tree-structured Parzen
+            estimator), one after another, within the ranges of the numbers that were given: the first half for the best
+            score, the rest for the least cost.
+        n_trials: Settings that "optuna" tries for each schedule; `None`: as many as the grid would have.
         class_weight: `{label: weight}`, as for `fit`.
         callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`,
             of which `EarlyStopping` and the like have to be told the `mode`.
@@ -138,7 +144,7 @@ def compare(
         TypeError: For models, data, schedules, optimizers, a loss or a metric that are not what they should be.
         RuntimeError: Another comparison is writing to the folder.
         ConnectionError: No cluster answers at the address.
-        ImportError: The library of the cluster is missing.
+        ImportError: The library of the cluster, or Optuna, is missing.
 
     Example:
     >>> import keras, layerwise, numpy as np
@@ -182,6 +188,8 @@ def compare(
         metric=metric,
         budget=budget,
         search=search,
+        tuner=tuner,
+        n_trials=n_trials,
         class_weight=class_weight,
         callbacks=callbacks,
         probes=tuple(probes),

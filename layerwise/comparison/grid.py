@@ -64,6 +64,8 @@ class Grid:
     metric: Any = None
     budget: str = "flops"
     search: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    tuner: str = "grid"
+    n_trials: int | None = None
     class_weight: Mapping[int, float] | None = None
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None
     probes: tuple[Callable[[], Probe], ...] = ()
@@ -94,13 +96,15 @@ class Grid:
         denser, so that every schedule has the same number of trials.
         """
         own = self._values(cell)
-        most = max(
-            _count(self._values(dataclasses.replace(cell, schedule=name)))
-            for name in self.schedules
-        )
         others = _count(own) // len(own["learning_rate"])
-        rates = settings.denser(own["learning_rate"], -(-most // others))
+        rates = settings.denser(own["learning_rate"], -(-self._most(cell) // others))
         return own | {"learning_rate": rates}
+
+    def n_settings(self, cell: Cell) -> int:
+        """How many settings tune a cell, before a grid extends itself."""
+        if self.tuner == "grid":
+            return _count(self.values(cell))
+        return self.n_trials or self._most(cell)
 
     def trials(self, cell: Cell) -> list[tuple[Setting, int]]:
         """The settings and seeds that tune a cell, before the grid extends itself: as many for each schedule."""
@@ -109,7 +113,8 @@ class Grid:
 
     def n_runs(self) -> int:
         """Runs in all, before the grid extends itself and where one setting serves both ends."""
-        return sum(len(self.trials(cell)) + self.seeds for cell in self.cells())
+        tuning = (self.n_settings(cell) * self.tuning_seeds for cell in self.cells())
+        return sum(tuning) + self.seeds * len(self.cells())
 
     def reference(self, cell: Cell) -> Setting:
         """The baseline's setting whose cost is the budget: the first of all values."""
@@ -202,6 +207,10 @@ class Grid:
             if owner == "model" or argument in self._arguments(owner, cell, rate):
                 values[name] = tried
         return {name: tuple(tried) for name, tried in values.items()}
+
+    def _most(self, cell):
+        cells = (dataclasses.replace(cell, schedule=name) for name in self.schedules)
+        return max(_count(self._values(one)) for one in cells)
 
     def _arguments(self, owner, cell, rate):
         key = "arguments", owner, getattr(cell, owner)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from layerwise.comparison import settings
+from layerwise.comparison import settings, tpe
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.seeds import seeds_of
@@ -42,6 +42,8 @@ def run_id(
         "optimizer_config": grid.config("optimizer", cell, setting),
         "schedule_config": grid.config("schedule", cell, setting),
     }
+    if grid.tuner != "grid":
+        identity["tuner"] = [grid.tuner, grid.n_settings(cell)]
     if grid.probes:
         identity["probes"] = [_probe(factory()) for factory in grid.probes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
@@ -59,9 +61,7 @@ def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) ->
     if cell not in grid.cells() or row["seed"] not in seeds_of(phase, counts[phase]):
         return False
     values, setting = grid.values(cell), settings.setting_of(row)
-    if set(setting) != set(values) or not all(
-        settings.as_text(value) in settings.reachable(values, name)
-        for name, value in setting.items()
-    ):
+    may = settings.may_become if grid.tuner == "grid" else tpe.contains
+    if not may(values, setting):
         return False
     return row["run_id"] == run_id(grid, cell, setting, row["seed"], phase, environment)

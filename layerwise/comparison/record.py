@@ -181,6 +181,8 @@ def _note_settings(folder, grid, jobs):
         "target": grid.target,
         "budget": grid.budget,
         "search": grid.search,
+        "tuner": grid.tuner,
+        "n_trials": grid.n_trials,
         "sessions": sessions,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,7 @@ def at_edge(tried: Iterable[Any], value: Any) -> int:
     (-1, 0, 1)
     """
     numbers = set(tried)
-    if len(numbers) < 2 or not _numeric(numbers) or min(numbers) < 0 or value == 0:
+    if len(numbers) < 2 or not numeric(numbers) or min(numbers) < 0 or value == 0:
         return 0
     return -1 if value == min(numbers) else 1 if value == max(numbers) else 0
 
@@ -165,10 +165,17 @@ def reachable(base: Mapping[str, tuple], name: str) -> set[str]:
     """All values, as texts, that a grid may come to hold for one argument."""
     values = list(base[name])
     for side in (-1, 1):
-        if at_edge(values, max(values) if side > 0 else min(values)) if _numeric(values) else 0:
+        if at_edge(values, max(values) if side > 0 else min(values)) if numeric(values) else 0:
             while (value := beyond(base[name], values, side)) is not None:
                 values.append(value)
     return {as_text(value) for value in values}
+
+
+def may_become(base: Mapping[str, tuple], setting: Setting) -> bool:
+    """Whether a grid may come to hold a setting."""
+    return set(setting) == set(base) and all(
+        as_text(value) in reachable(base, name) for name, value in setting.items()
+    )
 
 
 def extensions(
@@ -211,5 +218,6 @@ def arguments_of(setting: Setting, owner: str) -> dict[str, Any]:
     }
 
 
-def _numeric(values):
+def numeric(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers."""
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)

@@ -135,8 +135,9 @@ def seconds_per_update(runs: pd.DataFrame, timings: pd.DataFrame, baseline: str)
     ends = ends.assign(each=ends["train_seconds"] / ends["update"]).merge(
         runs[["run_id", *KEY]], on="run_id"
     )
-    reference = ends[ends["schedule"] == baseline].set_index([*TASK, "repetition"])["each"]
-    ends = ends.join(reference.rename("reference"), on=[*TASK, "repetition"])
+    # A baseline that was tuned to several sets of programs has a run of each.
+    theirs = ends[ends["schedule"] == baseline].groupby([*TASK, "repetition"])["each"]
+    ends = ends.join(theirs.median().rename("reference"), on=[*TASK, "repetition"])
     rows = []
     for key, own in ends.groupby(KEY, sort=False):
         row = dict(zip(KEY, key, strict=True))
@@ -144,7 +145,7 @@ def seconds_per_update(runs: pd.DataFrame, timings: pd.DataFrame, baseline: str)
             low, middle, high = values.quantile((0.25, 0.5, 0.75))
             prefix = "" if name == "seconds" else "ratio_"
             row |= {name: middle, f"{prefix}low": low, f"{prefix}high": high}
-        rows.append(row | {"repetitions": len(own)})
+        rows.append(row | {"repetitions": own["repetition"].nunique()})
     columns = ["seconds", "low", "high", "ratio", "ratio_low", "ratio_high", "repetitions"]
     return pd.DataFrame(rows, columns=[*KEY, *columns])
 

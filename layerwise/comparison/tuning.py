@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerwise.comparison import frames, settings
+from layerwise.comparison import frames, settings, tpe
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.settings import Setting
@@ -38,25 +38,10 @@ def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
     >>> tuned(runs, "score"), tuned(runs, "cost")
     ({'learning_rate': 0.3}, {'learning_rate': 0.1})
     """
-    tune = runs[runs["phase"] == "tune"]
-    usable = tune["status"] == "finished"
-    sign = frames.sign_of(tune.iloc[0])
-    columns = ["learning_rate", *settings.knobs_of(tune.columns)]
-    measured = pd.DataFrame(
-        {
-            **{name: tune[name] for name in columns},
-            "score": (-sign * tune["best_validation_score"].astype("float64")).where(
-                usable, np.inf
-            ),
-            "loss": tune["best_validation_loss"].astype("float64").where(usable, np.inf),
-            "cost": tune["flops_to_target"].astype("float64").where(usable).fillna(np.inf),
-        }
-    )
-    groups = measured.groupby(columns, dropna=False)
-    order = groups[["score", "loss"]].mean().join(groups["cost"].median()).reset_index()
+    order = _outcomes(runs)
     first = ["score", "cost"] if purpose == "score" else ["cost", "score"]
     best = order.sort_values([*first, "loss", "learning_rate"], kind="stable").iloc[0]
-    return settings.setting_of(best[columns])
+    return settings.setting_of(best)
 
 
 def target_of(runs: pd.DataFrame) -> float | None:
@@ -82,7 +67,8 @@ def target_of(runs: pd.DataFrame) -> float | None:
 def next_trials(
     grid: Grid, cell: Cell, runs: pd.DataFrame, target: float | None
 ) -> list[tuple[Setting, int]]:
-    """The tuning runs that a cell needs next: first the grid, then a step beyond its edge where the best lies there.
+    """The tuning runs that a cell needs next: first the grid, then a step beyond its edge where the best lies there; or the
+    setting that Optuna asks for.
 
     Args:
         grid: The grid.
@@ -90,6 +76,8 @@ def next_trials(
         runs: Its tuning runs, all that were needed so far, with their target.
         target: The target; `None` where there is none (yet): the grid then grows for the score alone.
     """
+    if grid.tuner == "optuna":
+        return _asked(grid, cell, runs, target)
     if runs.empty:
         return grid.trials(cell)
     if not (runs["status"] == "finished").any():
@@ -98,6 +86,22 @@ def next_trials(
     tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
     more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
     return list(itertools.product(more, seeds_of("tune", grid.tuning_seeds)))
+
+
+def _asked(grid, cell, runs, target):
+    """The first half is asked for what has the best score, the rest for what is cheapest to the target, which is known by
+    then.
+    """
+    outcomes = pd.DataFrame() if runs.empty else _outcomes(runs, sort=False)
+    count = grid.n_settings(cell)
+    if len(outcomes) >= count:
+        return []
+    purpose = "score" if target is None or len(outcomes) < -(-count // 2) else "cost"
+    tried = [(settings.setting_of(row), float(row[purpose])) for _, row in outcomes.iterrows()]
+    setting = tpe.ask(grid.values(cell), tried, count)
+    if setting is None:
+        return []
+    return [(setting, seed) for seed in seeds_of("tune", grid.tuning_seeds)]
 
 
 def chosen(runs: pd.DataFrame, target: float | None) -> dict[str, Setting]:
@@ -144,6 +148,28 @@ def is_fastest_measured(runs: pd.DataFrame) -> bool:
     if tune["flops_to_target"].isna().all() or measured.empty:
         return True
     return bool(_has(measured, tuned(runs, "cost")).any())
+
+
+def _outcomes(runs, sort=True):
+    """What each setting of one cell came to in the tuning runs: a row a setting, with its `score`, `loss` and `cost`, the
+    less the better; in the order in which they were tried if not sorted.
+    """
+    tune = runs[runs["phase"] == "tune"]
+    usable = tune["status"] == "finished"
+    sign = frames.sign_of(tune.iloc[0])
+    columns = ["learning_rate", *settings.knobs_of(tune.columns)]
+    score = -sign * tune["best_validation_score"].astype("float64")
+    loss = tune["best_validation_loss"].astype("float64")
+    measured = pd.DataFrame(
+        {
+            **{name: tune[name] for name in columns},
+            "score": score.where(usable, np.inf),
+            "loss": loss.where(usable, np.inf),
+            "cost": tune["flops_to_target"].astype("float64").where(usable).fillna(np.inf),
+        }
+    )
+    groups = measured.groupby(columns, dropna=False, sort=sort)
+    return groups[["score", "loss"]].mean().join(groups["cost"].median()).reset_index()
 
 
 def _has(runs, setting):

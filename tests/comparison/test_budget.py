@@ -38,7 +38,8 @@ def test_measured_flops_are_within_a_tenth_of_the_baselines(schedule, planner):
     assert (outcome.status, outcome.error) == ("finished", "")
     spent = outcome.evaluations[-1].flops
     assert max(spent, budget) / min(spent, budget) <= 1.1
-    if schedule != "gauss_southwell":  # where it looks, the plan is an estimate
+    # A plan is an estimate where the schedule looks, or is cut short within an order that each run draws for itself.
+    if schedule not in ("gauss_southwell", "shuffled, 1 step"):
         assert spent == planned.flops
 
 

@@ -106,6 +106,19 @@ def test_the_seconds_of_an_update_are_over_the_baselines_of_the_same_repetition(
     assert each["repetitions"].tolist() == [3, 3]
 
 
+def test_a_baseline_of_two_timed_runs_counts_once_in_each_repetition():
+    runs, found = made_up()
+    (own,) = set(runs.loc[runs["schedule"] == "simultaneous", "run_id"]) & set(found["run_id"])
+    again = runs[runs["run_id"] == own].assign(run_id="another setting")
+    more = found[found["run_id"] == own].assign(run_id="another setting")
+    once, twice = (
+        timings.seconds_per_update(pd.concat(r), pd.concat(f), "simultaneous").set_index("schedule")
+        for r, f in (([runs], [found]), ([runs, again], [found, more]))
+    )
+    assert twice["repetitions"].tolist() == [3, 3]
+    pd.testing.assert_series_equal(once.loc["greedy"], twice.loc["greedy"])
+
+
 def test_runs_are_timed_in_turn_after_one_that_compiles(compared, monkeypatch):
     comparison, _ = compared
     order = []
