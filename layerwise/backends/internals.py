@@ -17,6 +17,7 @@ _USED = {
     "keras.src.backend": ("get_keras_mask", "set_keras_mask"),
     "keras.src.saving.keras_saveable": ("KerasSaveable",),
     "keras.src.utils.io_utils": ("print_msg",),
+    "keras.src.utils.module_utils": ("tensorflow",),
     "keras.src.random.seed_generator": ("python_random",),
     "keras.src.models.functional.Functional": ("_standardize_inputs",),
     "keras.src.ops.node.KerasHistory": ("operation", "node_index"),

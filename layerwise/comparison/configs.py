@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from layerwise.backends.lazy import without_tensorflow
+
 
 def config_of(value: Any) -> dict[str, Any]:
     """The config of a Keras object, with names that Keras made up (dense_3, adam_1) counted from
@@ -19,7 +21,8 @@ def config_of(value: Any) -> dict[str, Any]:
     (False, True)
     """
     try:
-        config = keras.saving.serialize_keras_object(value)
+        with without_tensorflow():
+            config = keras.saving.serialize_keras_object(value)
     except NotImplementedError:  # a subclassed model without a config
         shapes = [tuple(variable.shape) for variable in value.variables]
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "shapes": shapes}

@@ -299,3 +299,23 @@ def test_a_killed_comparison_keeps_its_runs_and_jobs_change_nothing(tmp_path, jo
     differ = [*NOT_REPEATED, "experiment", "jobs"]
     same = [name for name in frames.RUN_COLUMNS if name not in differ]
     pd.testing.assert_frame_equal(runs[same], comparison.runs[same])
+
+
+ALL_OF_IT = """
+import sys, layerwise
+from tests.comparison import problems
+layerwise.compare(problems.net, problems.data(), problems.SCHEDULES, learning_rates=(0.01,), seeds=1, epochs=3,
+                  batch_size=16, verbose=0, timed=1)
+print("loaded:", *sorted({"tensorflow", "jax", "torch"} & set(sys.modules)))
+"""
+
+
+def test_a_comparison_loads_no_other_framework():
+    """TensorFlow would take a worker on JAX as long to start as all else, and 0.3 GiB."""
+    found = subprocess.run(
+        [sys.executable, "-c", ALL_OF_IT], capture_output=True, text=True, check=True
+    )
+    loaded = found.stdout.splitlines()[-1].split()[1:]
+    # TensorFlow and torch load JAX by themselves where it is installed.
+    assert "tensorflow" not in loaded or keras.backend.backend() == "tensorflow"
+    assert keras.backend.backend() in loaded

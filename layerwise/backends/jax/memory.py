@@ -6,6 +6,8 @@ import jax
 import keras
 import numpy as np
 
+from layerwise.backends.lazy import without_tensorflow
+
 
 def scope(model):
     """The context in which variables for a model are created."""
@@ -47,7 +49,8 @@ def replicas(model):
 
 def seed(number):
     """Seeds all random generators."""
-    keras.utils.set_random_seed(number)
+    with without_tensorflow():
+        keras.utils.set_random_seed(number)
 
 
 def generator_state():

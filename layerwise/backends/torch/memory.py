@@ -5,6 +5,8 @@ import contextlib
 import keras
 import torch
 
+from layerwise.backends.lazy import without_tensorflow
+
 
 def scope(model):
     """The context in which variables for a model are created."""
@@ -51,7 +53,8 @@ def replicas(model):
 
 def seed(number):
     """Seeds all random generators."""
-    keras.utils.set_random_seed(number)
+    with without_tensorflow():
+        keras.utils.set_random_seed(number)
 
 
 def generator_state():
