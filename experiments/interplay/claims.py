@@ -5,17 +5,21 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from experiments.interplay.grid import REGULARIZATIONS
 from experiments.interplay.measures import (
     apart_from_tuning,
-    decay_with_dropout,
+    by_strength,
     flatter,
     noise_hurts,
     paired,
     probed,
-    rate_by_penalty,
     rates,
     smoother,
     spread,
+)
+
+DROPOUT, WITH_DECAY = (
+    max(REGULARIZATIONS[name]["model.strength"]) for name in ("dropout", "dropout, decay")
 )
 
 
@@ -79,25 +83,25 @@ CLAIMS = {
     "penalty and rate": Claim(
         "A larger penalty wants another learning rate.",
         "best rate under the largest penalty over that under the smallest",
-        rate_by_penalty,
+        lambda runs, _: by_strength(runs, ["L1", "L2"], "learning_rate"),
         apart,
     ),
     "dropout and SGD": Claim(
         "Dropout's noise hurts SGD more than adaptive methods.",
-        "rise of the training loss",
+        f"rise of the training loss by a dropout of {DROPOUT}",
         noise_hurts,
         above,
     ),
     "dropout and rate": Claim(
         "Dropout wants a lower learning rate.",
-        "best rate with dropout over that without",
-        lambda runs, _: rates(runs, "dropout", "none"),
+        f"best rate with a dropout of {DROPOUT} over that without",
+        lambda runs, _: by_strength(runs, ["dropout", "dropout, batch norm"], "learning_rate"),
         below,
     ),
     "dropout and decay": Claim(
         "With dropout less weight decay is best.",
-        "best decay with dropout over that without",
-        decay_with_dropout,
+        f"best decay with a dropout of {WITH_DECAY} over that without",
+        lambda runs, _: by_strength(runs, ["dropout, decay"], "optimizer.weight_decay"),
         below,
     ),
     "batch norm and smoothness": Claim(

@@ -74,44 +74,51 @@ def rates(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     return over_cells(np.log10(found[one] / found[other]), "all cells, powers of ten")
 
 
-def rate_by_penalty(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
-    """The best learning rate under the largest penalty over that under the smallest, as a power of ten."""
-    tune = runs[(runs["phase"] == "tune") & runs["regularizer"].isin(["L1", "L2"])]
-    if tune.empty:
-        return over_cells([])
-    cell = ["regularizer", *CELL]
-    means = tune.groupby([*cell, "model.strength", "learning_rate"])["best_validation_score"].mean()
+def by_strength(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
+    """The best value of what else is tuned: under a grid's largest strength over under its smallest, as a power of ten.
+
+    Only values that were tried under both count: a grid that extends itself does so where the best is.
+    """
     found = []
-    for _, own in means.reset_index().groupby(cell):
-        top = own.sort_values("best_validation_score").groupby("model.strength").last()
-        top = top.set_axis(top.index.astype(float)).sort_index()["learning_rate"]
-        found.append(np.log10(top.iloc[-1] / top.iloc[0]))
-    return over_cells(found, "L1 and L2, all cells, powers of ten")
+    for (name, *_), own in _tuning(runs, names):
+        strengths = REGULARIZATIONS[name]["model.strength"]
+        ends = own[own["model.strength"].isin([min(strengths), max(strengths)])]
+        each = ends.groupby([*REGULARIZATIONS[name], "learning_rate"])[
+            "best_validation_score"
+        ].mean()
+        best = each.groupby(["model.strength", column]).max().unstack("model.strength").dropna()
+        if best.shape[1] == 2 and len(best) > 1:
+            small, large = best.idxmax()
+            found.append(np.log10(large / small))
+    return over_cells(found, "all cells, powers of ten")
 
 
 def noise_hurts(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
-    """By how much more dropout raises the final training loss under SGD than under adaptive methods, for each schedule."""
-    found = {}
-    for schedule, own in scored(runs).groupby("schedule", sort=False):
-        values = own.pivot_table(
-            index="seed", columns=["optimizer", "regularizer"], values="train_loss"
+    """By how much more the largest dropout of the grid raises the final training loss under SGD than under adaptive
+    methods, for each schedule, over the tuning seeds: each at the learning rate that is best for that loss.
+    """
+    strength, raised = max(REGULARIZATIONS["dropout"]["model.strength"]), {}
+    for (_, schedule, optimizer), own in _tuning(runs, ["dropout"]):
+        losses = own.pivot_table(
+            index="seed", columns=["model.strength", "learning_rate"], values="train_loss"
         )
-        if "dropout" not in own["regularizer"].unique():
-            continue
-        raised = values.xs("dropout", axis=1, level=1) - values.xs("none", axis=1, level=1)
-        adaptive = [name for name in raised if name in ADAPTIVE]
-        if "SGD" in raised and adaptive:
-            found[schedule] = (raised["SGD"] - raised[adaptive].mean(axis=1)).dropna()
+        if {0.0, strength} <= set(losses.columns.get_level_values(0)):
+            with_it, without = (losses[s][losses[s].mean().idxmin()] for s in (strength, 0.0))
+            raised.setdefault(schedule, {})[optimizer] = with_it - without
+    found = {}
+    for schedule, own in raised.items():
+        adaptive = [own[name] for name in own if name in ADAPTIVE]
+        if "SGD" in own and adaptive:
+            found[schedule] = (own["SGD"] - sum(adaptive) / len(adaptive)).dropna()
     return each(found)
 
 
-def decay_with_dropout(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
-    """The best weight decay with dropout over that without, as a power of ten."""
-    if "optimizer.weight_decay" not in runs:
-        return over_cells([])
-    found = best(runs, "optimizer.weight_decay")
-    ratios = found["dropout, decay"] / found["decoupled decay"]
-    return over_cells(np.log10(ratios), "all cells, powers of ten")
+def _tuning(runs, names):
+    """The tuning runs of some regularizations, cell by cell, with numbers for what was tuned."""
+    tune = runs[(runs["phase"] == "tune") & runs["regularizer"].isin(names)]
+    knobs = {knob for name in names for knob in REGULARIZATIONS[name] if knob in tune}
+    numbers = {knob: pd.to_numeric(tune[knob]) for knob in knobs}
+    return tune.assign(**numbers).groupby(["regularizer", *CELL], sort=False)
 
 
 def smoother(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:

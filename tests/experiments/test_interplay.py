@@ -1,5 +1,7 @@
 """interplay: equal tuning everywhere, and verdicts that follow from rows."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,33 +63,32 @@ def frames_of_a_course():
         for optimizer in ("SGD", "Adam"):
             for name in ("none", "L2", "decoupled decay", "dropout", "batch norm"):
                 rate = 0.1 if name == "batch norm" else 0.01
-                for phase in ("tune", "measure"):
-                    for tried in (0.01, 0.1) if phase == "tune" else (rate,):
-                        for seed in range(6):
-                            hurt = name == "dropout" and optimizer == "SGD"
-                            row = problems.run_row(
-                                schedule,
-                                seed,
-                                phase,
-                                tried,
-                                optimizer=optimizer,
-                                regularizer=name,
-                                best_validation_score=0.9 - 0.1 * (tried != rate),
-                                best_validation_loss=0.1,
-                                test_score=0.9 + 0.001 * rng.normal(),
-                                score_gap=0.05
-                                - 0.04 * (name == "batch norm")
-                                + 0.001 * rng.normal(),
-                                train_loss=0.1 + 0.5 * hurt + 0.001 * rng.normal(),
-                                backend="jax",
-                            )
-                            row["run_id"] += f"-{optimizer}-{name}"
-                            row["model.strength"] = "0.1" if name in ("L2", "dropout") else None
-                            rows.append(row)
-                            smooth = {"quantity": "smoothness", "measure": "effective_smoothness"}
-                            smooth |= {"step": 0, "other": "1"}
-                            value = 1.0 if name == "batch norm" else 10.0 + rng.normal()
-                            probes.append({"run_id": row["run_id"], **smooth, "value": value})
+                strengths = {"dropout": ("0.0", "0.3"), "L2": ("0.001",)}.get(name, (None,))
+                tuned = list(itertools.product(("tune",), (0.01, 0.1), strengths))
+                for phase, tried, strength in [*tuned, ("measure", rate, strengths[-1])]:
+                    for seed in range(6):
+                        hurt = strength == "0.3" and optimizer == "SGD"
+                        row = problems.run_row(
+                            schedule,
+                            seed,
+                            phase,
+                            tried,
+                            optimizer=optimizer,
+                            regularizer=name,
+                            best_validation_score=0.9 - 0.1 * (tried != rate),
+                            best_validation_loss=0.1,
+                            test_score=0.9 + 0.001 * rng.normal(),
+                            score_gap=0.05 - 0.04 * (name == "batch norm") + 0.001 * rng.normal(),
+                            train_loss=0.1 + 0.5 * hurt + 0.001 * rng.normal(),
+                            backend="jax",
+                        )
+                        row["run_id"] += f"-{optimizer}-{name}-{strength}"
+                        row["model.strength"] = strength
+                        rows.append(row)
+                        smooth = {"quantity": "smoothness", "measure": "effective_smoothness"}
+                        smooth |= {"step": 0, "other": "1"}
+                        value = 1.0 if name == "batch norm" else 10.0 + rng.normal()
+                        probes.append({"run_id": row["run_id"], **smooth, "value": value})
     return frames.run_frame(rows), pd.DataFrame(probes)
 
 
@@ -106,6 +107,23 @@ def test_claims_are_decided_by_the_rows(claim, verdict, frames_of_a_course):
     runs, probes = frames_of_a_course
     rows = CLAIMS[claim].measure(runs, probes).dropna(subset=["low"])
     assert CLAIMS[claim].verdict(rows) == verdict
+
+
+def test_the_best_rates_of_two_strengths_are_of_values_that_both_have():
+    """A tenth of the rate is best under the larger strength; what a grid has grown by is not counted."""
+    rows = []
+    for optimizer in grid.OPTIMIZERS:
+        for strength, best in (("0.0", 0.1), ("0.3", 0.01), ("0.9", 1.0)):
+            for rate in (0.01, 0.1) if strength == "0.3" else (0.01, 0.1, 1.0):
+                row = problems.run_row("s", 1000, "tune", rate, optimizer=optimizer)
+                row |= {"regularizer": "dropout", "model.strength": strength}
+                row["best_validation_score"] = 0.9 if rate in (best, 1.0) else 0.5
+                row["run_id"] += optimizer + strength
+                rows.append(row)
+    found = measures.by_strength(frames.run_frame(rows), ["dropout"], "learning_rate")
+    np.testing.assert_allclose(found[["value", "low", "high"]], -1.0)
+    claim = CLAIMS["dropout and rate"]
+    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "holds"
 
 
 def test_flatness_is_compared_where_losses_are_equal():
