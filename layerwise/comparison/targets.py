@@ -65,9 +65,8 @@ def settled(grid: Grid, baseline: Cell, entries: list[Entry]) -> float | None:
     Args:
         grid: The grid.
         baseline: The baseline's cell.
-        entries: Runs of all cells.
+        entries: Its runs.
     """
-    own = [entry for entry in entries if Cell.of(entry[0]) == baseline]
-    if grid.target is None and trials_left(grid, baseline, own, None):
+    if grid.target is None and trials_left(grid, baseline, entries, None):
         return None
-    return goal_of(grid, baseline, own)
+    return goal_of(grid, baseline, entries)
