@@ -31,6 +31,7 @@ def said():
     tf.get_logger().removeHandler(handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"sweep_each_batch": True}], ids=str)
 def test_no_schedule_makes_tensorflow_warn_of_retracing(arguments, said):
     for _ in range(2):

@@ -28,6 +28,7 @@ def planner():
     return Planner(problems.grid(SCHEDULES, budget="flops", epochs=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_measured_flops_are_within_a_tenth_of_the_baselines(schedule, planner):
     cell = problems.cell(schedule)

@@ -18,6 +18,7 @@ def coverage(estimate, draw, truth, n):
     return np.mean([low <= truth <= high for _, low, high in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10, 20])
 @pytest.mark.parametrize(
     "estimate, draw, truth",

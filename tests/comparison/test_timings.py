@@ -119,6 +119,7 @@ def test_a_baseline_of_two_timed_runs_counts_once_in_each_repetition():
     pd.testing.assert_series_equal(once.loc["greedy"], twice.loc["greedy"])
 
 
+@pytest.mark.slow
 def test_runs_are_timed_in_turn_after_one_that_compiles(compared, monkeypatch):
     comparison, _ = compared
     order = []

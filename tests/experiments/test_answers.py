@@ -9,6 +9,7 @@ from experiments.harness import command
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", command.NAMES)
 def test_committed_answers_come_from_the_committed_frames(name, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
