@@ -10,8 +10,9 @@ from layerwise.comparison.intervals import LEAST_RUNS
 def audit(runs: pd.DataFrame) -> list[str]:
     """One sentence for each finding; an empty list where there is none.
 
-    Findings are: a cell that was tuned to an edge of what was tried, a cell whose fastest setting in the tuning runs was
-    not measured, and a cell whose intervals rest on fewer than five runs.
+    Findings are: a cell of which no tuning run finished, or nothing was measured; a cell that was tuned to an edge of what
+    was tried; a cell whose fastest setting in the tuning runs was not measured; and a cell whose intervals rest on fewer
+    than five finished runs.
 
     Args:
         runs: The frame `runs`.
@@ -21,17 +22,24 @@ def audit(runs: pd.DataFrame) -> list[str]:
     >>> from layerwise.comparison import frames
     >>> from layerwise.comparison.audit import audit
     >>> row = dict(dataset="d", model="m", schedule="s", optimizer="o", regularizer="none", seed=0)
-    >>> audit(frames.run_frame([row | dict(phase="measure", tuned_for="score", learning_rate=0.1)]))
-    ['d, m, o, s: 1 run measured with learning rate 0.1, intervals need 5']
+    >>> audit(frames.run_frame([row | dict(phase="tune", status="failed", learning_rate=0.1)]))
+    ['d, m, o, s: no tuning run finished', 'd, m, o, s: nothing was measured']
     """
     findings = []
     for key, cell in runs.groupby(KEY, sort=False):
         row = dict(zip(KEY, key, strict=True))
         words = [row[name] for name in ("dataset", "model", "regularizer", "optimizer", "schedule")]
         name = ", ".join(word for word in words if word != "none")
-        for finding in [*_edges(cell), *_unmeasured(cell), *_few(cell)]:
+        for finding in [*_missing(cell), *_edges(cell), *_unmeasured(cell), *_few(cell)]:
             findings.append(f"{name}: {finding}")
     return findings
+
+
+def _missing(cell):
+    if not ((cell["phase"] == "tune") & (cell["status"] == "finished")).any():
+        yield "no tuning run finished"
+    if not (cell["phase"] == "measure").any():
+        yield "nothing was measured"
 
 
 def _edges(cell):
@@ -51,8 +59,8 @@ def _few(cell):
     counted: dict[str, int] = {}
     for _, row in measured.iterrows():
         words = settings.in_words(settings.setting_of(row))
-        counted[words] = counted.get(words, 0) + 1
+        counted[words] = counted.get(words, 0) + (row["status"] == "finished")
     for words, count in counted.items():
         if count < LEAST_RUNS:
-            runs = "1 run" if count == 1 else f"{count} runs"
-            yield f"{runs} measured with {words}, intervals need {LEAST_RUNS}"
+            runs = "1 measured run" if count == 1 else f"{count} measured runs"
+            yield f"{runs} finished with {words}, intervals need {LEAST_RUNS}"

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -96,15 +97,12 @@ class Grid:
         denser, so that every schedule has the same number of trials.
         """
         own = self._values(cell)
-        others = _count(own) // len(own["learning_rate"])
-        rates = settings.denser(own["learning_rate"], -(-self._most(cell) // others))
+        rates = settings.denser(own["learning_rate"], self._count(cell) // _others(own))
         return own | {"learning_rate": rates}
 
     def n_settings(self, cell: Cell) -> int:
         """How many settings tune a cell, before a grid extends itself."""
-        if self.tuner == "grid":
-            return _count(self.values(cell))
-        return self.n_trials or self._most(cell)
+        return self.n_trials or self._count(cell)
 
     def trials(self, cell: Cell) -> list[tuple[Setting, int]]:
         """The settings and seeds that tune a cell, before the grid extends itself: as many for each schedule."""
@@ -200,7 +198,8 @@ class Grid:
     # --- inside
 
     def _values(self, cell):
-        values: dict[str, Any] = {"learning_rate": self.learning_rates[cell.optimizer]}
+        rates = tuple(map(float, self.learning_rates[cell.optimizer]))  # as frames hold them
+        values: dict[str, Any] = {"learning_rate": rates}
         rate = {"learning_rate": values["learning_rate"][0]}
         for name, tried in self.search.items():
             owner, _, argument = name.partition(".")
@@ -208,9 +207,12 @@ class Grid:
                 values[name] = tried
         return {name: tuple(tried) for name, tried in values.items()}
 
-    def _most(self, cell):
+    def _count(self, cell):
+        """As many settings as the schedule with most values has, or a few more, so that all have whole numbers of rates."""
         cells = (dataclasses.replace(cell, schedule=name) for name in self.schedules)
-        return max(_count(self._values(one)) for one in cells)
+        each = [self._values(one) for one in cells]
+        step = math.lcm(*map(_others, each))
+        return -(-max(len(settings.product(own)) for own in each) // step) * step
 
     def _arguments(self, owner, cell, rate):
         key = "arguments", owner, getattr(cell, owner)
@@ -227,5 +229,6 @@ class Grid:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
-def _count(values):
-    return len(settings.product(values))
+def _others(values):
+    """How many combinations there are of all but the learning rate."""
+    return len(settings.product(values)) // len(values["learning_rate"])

@@ -181,7 +181,8 @@ def may_become(base: Mapping[str, tuple], setting: Setting) -> bool:
 def extensions(
     base: Mapping[str, tuple], tried: list[Setting], chosen: Iterable[Setting]
 ) -> list[Setting]:
-    """The settings to try next so that the chosen ones lie inside: one step beyond each edge, all else as chosen.
+    """The settings to try next so that each chosen one has been compared with its neighbours: of every argument the next
+    value to either side, all else as chosen; at the ends of a grid one step beyond.
 
     Args:
         base: The grid as it was given.
@@ -191,14 +192,23 @@ def extensions(
     wanted = {}
     for setting in chosen:
         for name, values in base.items():
-            others = [s[name] for s in tried]
-            side = at_edge(others, setting[name])
-            value = beyond(values, others, side) if side and len(values) > 1 else None
-            if value is not None:
-                more = {**setting, name: value}
-                wanted[key_of(more)] = more
+            for side in (-1, 1):
+                value = _beside(values, {one[name] for one in tried}, setting[name], side)
+                if value is not None:
+                    more = {**setting, name: value}
+                    wanted[key_of(more)] = more
     known = {key_of(setting) for setting in tried}
     return [setting for key, setting in wanted.items() if key not in known]
+
+
+def _beside(base, tried, value, side):
+    """The next value on one side; `None` where there is none, or values have no order."""
+    if len(base) < 2 or not numeric(tried):
+        return None
+    further = [one for one in tried if side * one > side * value]
+    if further:
+        return min(further, key=lambda one: side * one)
+    return beyond(base, tried, side) if at_edge(tried, value) == side else None
 
 
 def made(factory: Callable[[], Any], setting: Setting, owner: str) -> Any:

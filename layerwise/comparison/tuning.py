@@ -67,8 +67,8 @@ def target_of(runs: pd.DataFrame) -> float | None:
 def next_trials(
     grid: Grid, cell: Cell, runs: pd.DataFrame, target: float | None
 ) -> list[tuple[Setting, int]]:
-    """The tuning runs that a cell needs next: first the grid, then a step beyond its edge where the best lies there; or the
-    setting that Optuna asks for.
+    """The tuning runs that a cell needs next: first the grid, then the neighbours of the best, also beyond the edges of the
+    grid; or the setting that Optuna asks for.
 
     Args:
         grid: The grid.
@@ -115,7 +115,7 @@ def chosen(runs: pd.DataFrame, target: float | None) -> dict[str, Setting]:
 
 
 def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
-    """`{"purpose: argument": value}` of what was chosen at an edge of what was tried; `{}` if nothing was.
+    """`{"purpose: argument": value}` of what was chosen at an edge of what it was compared with; `{}` if nothing was.
 
     Args:
         runs: The rows of `runs` of one cell.
@@ -126,10 +126,17 @@ def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
     columns = ["learning_rate", *settings.knobs_of(tune.columns)]
     tried = [settings.setting_of(row) for _, row in tune[columns].drop_duplicates().iterrows()]
     for purpose in PURPOSES if tune["flops_to_target"].notna().any() else ("score",):
-        for name, value in tuned(runs, purpose).items():
-            if settings.at_edge([one[name] for one in tried if name in one], value):
+        best = tuned(runs, purpose)
+        for name, value in best.items():
+            if settings.at_edge(_compared(tried, best, name), value):
                 found[f"{purpose}: {name}"] = value
     return found
+
+
+def _compared(tried, best, name):
+    """The values of one argument that the best setting was compared with: all else alike; where nothing is, all values."""
+    alike = [one for one in tried if {**one, name: best[name]} == best]
+    return {one[name] for one in (alike if len(alike) > 1 else tried) if name in one}
 
 
 def of_purpose(runs: pd.DataFrame, purpose: str) -> pd.DataFrame:

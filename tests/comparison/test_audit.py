@@ -44,4 +44,14 @@ def test_a_fastest_setting_that_was_not_measured_is_named():
 
 def test_intervals_on_few_runs_are_named():
     (found,) = audit(cell(seeds=4))
-    assert found.endswith("4 runs measured with learning rate 0.1, intervals need 5")
+    assert found.endswith("4 measured runs finished with learning rate 0.1, intervals need 5")
+    diverged = cell()
+    diverged.loc[diverged.index[-1], "status"] = "diverged"
+    assert audit(diverged) == [found]
+
+
+def test_what_was_not_measured_and_what_never_finished_is_named():
+    assert audit(cell(measured=())) == ["digits, mlp, Adam, s: nothing was measured"]
+    failed = cell()
+    failed["status"] = failed["status"].where(failed["phase"] == "measure", "failed")
+    assert audit(failed)[0] == "digits, mlp, Adam, s: no tuning run finished"

@@ -139,6 +139,15 @@ def test_every_schedule_has_as_many_trials_whatever_it_has_to_tune():
     grid.check()
 
 
+def test_schedules_with_arguments_of_their_own_have_as_many_trials():
+    search = {"schedule.every": (1, 10, 50), "schedule.finetune_epochs": (0, 1)}
+    grid = problems.grid(search=search, learning_rates={"optimizer": (1, 2, 3)})
+    cells = [problems.cell(name) for name in problems.SCHEDULES]
+    assert [len(grid.trials(cell)) for cell in cells] == [12, 12, 12]
+    assert [len(grid.values(cell)["learning_rate"]) for cell in cells] == [12, 4, 6]
+    assert all(isinstance(rate, float) for rate in grid.values(cells[0])["learning_rate"])
+
+
 def test_whole_numbers_stay_whole_and_end_at_one():
     base = {"learning_rate": (0.1,), "schedule.every": (1, 10)}
     tried = settings.product(base)
@@ -149,12 +158,30 @@ def test_whole_numbers_stay_whole_and_end_at_one():
     assert settings.reachable(base, "schedule.every") == {"1", "10", "100", "1000", "10000"}
 
 
-def test_a_value_that_several_settings_share_is_one_step_beyond_the_edge():
+def test_the_best_of_several_arguments_is_compared_with_all_its_neighbours():
     base = {"learning_rate": (0.01, 0.1), "model.strength": (1.0, 2.0, 4.0)}
     tried = settings.product(base | {"learning_rate": (0.01, 0.1, 1.0)})
     tried += [{"learning_rate": 10.0, "model.strength": 2.0}]
-    (more,) = settings.extensions(base, tried, tried[-1:])
-    assert more == {"learning_rate": 100.0, "model.strength": 2.0}
+    # One step beyond the edge, though several settings share a value there, and to either side of the strength.
+    assert settings.extensions(base, tried, tried[-1:]) == [
+        {"learning_rate": 100.0, "model.strength": 2.0},
+        {"learning_rate": 10.0, "model.strength": 1.0},
+        {"learning_rate": 10.0, "model.strength": 4.0},
+    ]
+    inside = {"learning_rate": 0.1, "model.strength": 2.0}
+    assert not settings.extensions(base, tried, [inside])
+
+
+def test_a_value_is_at_an_edge_of_what_it_was_compared_with():
+    """A rate of 1 was tried with another strength alone: beside the best one, a rate of 0.1 is the largest."""
+    rows = []
+    for rate, strength, score in (
+        (0.01, 2.0, 0.8), (0.1, 2.0, 0.9), (0.01, 1.0, 0.7), (1.0, 1.0, 0.7), (0.1, 4.0, 0.8), (0.1, 1.0, 0.8),
+    ):  # fmt: skip
+        values = {"best_validation_score": score, "best_validation_loss": 1.0}
+        row = problems.run_row("s", 1000, "tune", rate, **values, flops_to_target=None)
+        rows.append(row | {"model.strength": str(strength), "run_id": f"{rate}, {strength}"})
+    assert at_the_edge(frames.run_frame(rows)) == {"score: learning_rate": 0.1}
 
 
 def test_one_setting_may_serve_both_purposes():
