@@ -306,6 +306,21 @@ class StockAtOddSteps(layerwise.Schedule):
 
 
 @not_on_torch
+def test_several_steps_of_data_with_something_missing_change_nothing():
+    """A generator may say None for the sample weights that it does not have."""
+    x, y = vectors(6 * BATCH)
+
+    def run(steps):
+        batches = ((x[k : k + BATCH], y[k : k + BATCH], None) for k in range(0, len(x), BATCH))
+        model = together(steps)
+        arguments = {"steps_per_epoch": 3, "epochs": 2, "shuffle": False, "verbose": 0}
+        model.fit(batches, callbacks=[layerwise.BlockCoordinate()], **arguments)
+        return values(model.weights)
+
+    assert same_bits(run(3), run(1))
+
+
+@not_on_torch
 def test_several_steps_per_execution_where_stock_steps_come_among_others():
     ends = []
     for steps in (1, 3):

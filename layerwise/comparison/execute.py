@@ -50,6 +50,7 @@ def execute(
                     if run is not None:
                         under_way[workers.submit(number, run)] = number, run
                         idle.remove(number)
+                keep(lazily=True)  # while all have something to do
                 if not under_way:
                     return
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -67,7 +68,6 @@ def execute(
                         row, curve, probes = own.failed(run, why)
                     journal.add(row, curve, probes)
                     progress.one_more()
-                    keep(lazily=True)
                     if agenda.add(run, (row, curve)) and verbose:
                         line = _line(run.cell, agenda.entries(run.cell))
                         progress.console.print(line, highlight=False, soft_wrap=True)

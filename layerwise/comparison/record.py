@@ -58,10 +58,9 @@ class Record:
         if self.folder is not None:
             _note_settings(self.folder, self.grid, self.workers.count)
         journaled = {row["run_id"] for row in self.journal.rows()}
-        curves = dict(list(self.done_curves.groupby("run_id")))
         done = [
-            (row, curves.get(row["run_id"], self.done_curves[:0]))
-            for row in self.done.to_dict("records")
+            (row, self._done_curves.get(row["run_id"], self.done_curves[:0]))
+            for row in self._done_rows
             if row["run_id"] not in journaled
         ]
         execute(self.grid, self.journal, done, self.workers, verbose, self.keep)
@@ -87,7 +86,7 @@ class Record:
     def _frames(self):
         """`(runs, curves)` of all runs so far, in the order of the grid."""
         rows = {row["run_id"]: row for row in self._rows()}
-        curves = {**dict(list(self.done_curves.groupby("run_id"))), **self.journal.curves()}
+        curves = {**self._done_curves, **self.journal.curves()}
         none = frames.curve_frame([])
         entries = [(row, curves.get(name, none)) for name, row in rows.items()]
         of_cell = collections.defaultdict(list)
@@ -139,7 +138,15 @@ class Record:
 
     def _rows(self):
         """All runs so far; a run that is in both the folder and the journal comes twice."""
-        return [*self.done.to_dict("records"), *self.journal.rows()]
+        return [*self._done_rows, *self.journal.rows()]
+
+    @functools.cached_property
+    def _done_rows(self):
+        return self.done.to_dict("records")
+
+    @functools.cached_property
+    def _done_curves(self):
+        return dict(list(self.done_curves.groupby("run_id")))
 
     @functools.cached_property
     def _places(self):

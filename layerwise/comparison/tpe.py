@@ -95,10 +95,11 @@ def ask(
     try:
         for attempt in range(ATTEMPTS):
             seed = len(tried) + count * attempt
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=-(-count // 3))
-            if attempt:  # where there are few settings, it asks for the best of them again
-                sampler = optuna.samplers.RandomSampler(seed)
-            study = optuna.create_study(sampler=sampler)
+            tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=-(-count // 3))
+            # Where there are few settings, it asks for the best of them again.
+            study = optuna.create_study(
+                sampler=optuna.samplers.RandomSampler(seed) if attempt else tpe
+            )
             for setting, value in tried:
                 params = {name: _param(ranges[name], given) for name, given in setting.items()}
                 trial = optuna.trial.create_trial(params=params, distributions=ranges, value=value)

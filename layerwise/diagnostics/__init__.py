@@ -1,5 +1,6 @@
 """What a training step does, measured exactly: each quantity is a function of a `Step` that returns a tidy frame."""
 
+from layerwise.diagnostics import figures
 from layerwise.diagnostics.allocation import allocation
 from layerwise.diagnostics.best_multiple import best_multiple
 from layerwise.diagnostics.compounding import compounding
@@ -32,6 +33,7 @@ __all__ = [
     "compounding",
     "curvature",
     "example",
+    "figures",
     "gauss_seidel",
     "gradient_noise",
     "interaction",

@@ -28,14 +28,14 @@ def steepest(
     d is found by spectral projected gradients from the gradient's own step, over the blocks that move: a local minimum,
     which is the global one where the loss is convex.
 
-    Cost: for each radius about `iterations` backward passes at most. The search holds about ten vectors of the size of the
-    weights.
+    Cost: for each radius at most `iterations` backward passes and about three more. The search holds about ten vectors of
+    the size of the weights.
 
     Args:
         step: The Step.
         radii: The radii; None: a tenth of the displacement's length, and its length.
         tolerance: Ends the search where the projected gradient is shorter than this part of the gradient.
-        iterations: The most backward passes for a radius.
+        iterations: The most steps of the search for a radius.
 
     Source: Birgin, Martinez and Raydan, Nonmonotone spectral projected gradient methods on convex sets (2000); the problem
     is the trust-region subproblem of the loss itself, Nocedal and Wright (2006), equation 4.3.

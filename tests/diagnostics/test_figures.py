@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import layerwise
-from layerwise.diagnostics import example, figures, plane
+from layerwise.diagnostics import example, plane
 from tests.helpers import compiled, mlp, vectors
+
+figures = layerwise.diagnostics.figures  # as users reach it
 
 
 @pytest.fixture(scope="module")

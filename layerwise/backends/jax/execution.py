@@ -73,6 +73,11 @@ def alike(batches):
     return next((i for i, shape in enumerate(shapes) if shape != shapes[0]), len(shapes))
 
 
+def can_stack(batch):
+    """Whether a batch is arrays alone, which can be put under those of others: nothing is missing, and nothing sparse."""
+    return all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in keras.tree.flatten(batch))
+
+
 def stacked(batches, room):
     """The rows of some batches of one shape under each other, with room for so many, and the rows of each batch."""
     filled = [*batches, *batches[:1] * (room - len(batches))]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from layerwise.backends.jax.execution import alike, rows_of, stacked
+from layerwise.backends.jax.execution import alike, can_stack, rows_of, stacked
 from layerwise.backends.jax.memory import empty_shape
 from layerwise.backends.jax.step import compiles
 
@@ -51,7 +51,7 @@ def train_function(model, batches):
         if executions.are_stock(plans):
             several = waiting[: len(plans)]
             return executions.carry_out_stock(plans, lambda program: stock(now, program, several))
-        if len(plans) > 1:
+        if len(plans) > 1 and can_stack(waiting[0]):
             source, rows = stacked(waiting[: len(plans)], room)
             return execute(now, plans, room, source, rows)
         return one_batch(now, waiting[0]), 1
