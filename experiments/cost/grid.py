@@ -18,6 +18,7 @@ from experiments.harness.networks import dense
 from experiments.harness.timing import summary
 from layerwise.comparison.budget import Plan
 from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.planner import Planner
 from layerwise.comparison.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def of_network(
         batch_size=batch_size,
         budget="epochs",
     )
-    trainers = {
-        name: Trainer(grid, Cell("data", "model", "none", "Adam", name)) for name in SCHEDULES
-    }
+    planner, cell = Planner(grid), functools.partial(Cell, "data", "model", "none", "Adam")
+    trainers = {name: Trainer(grid, cell(name), planner) for name in SCHEDULES}
     steps = data.source.steps(batch_size)
     ways = {name: functools.partial(_run, trainer, steps) for name, trainer in trainers.items()}
     firsts = {name: way() for name, way in ways.items()}

@@ -1,6 +1,7 @@
 """Planner: how long each run of a grid trains."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from layerwise.comparison import settings
@@ -13,7 +14,8 @@ class Planner:
     """Plans runs so that every schedule spends what the baseline spends in `epochs`.
 
     The budget is the baseline's, with the first value of everything that is tuned. Updates are priced on a model that no
-    run trains; all schedules of a task share it, so that what they have in common is counted once.
+    run trains; all schedules of a task share it, so that what they have in common is counted once, and what runs have spent
+    is counted on it, too.
 
     Args:
         grid: The grid.
@@ -23,6 +25,7 @@ class Planner:
         self.grid = grid
         self._prices: dict[Any, Prices] = {}
         self._plans: dict[Any, Plan] = {}
+        self._flops: dict[Any, Callable[[Any], float]] = {}
 
     def plan(self, cell: Cell, setting: Setting) -> Plan:
         """How long the runs of a cell train; the learning rate does not matter.
@@ -34,6 +37,14 @@ class Planner:
         if key not in self._plans:
             self._plans[key] = self._planned(cell, setting)
         return self._plans[key]
+
+    def flops(self, cell: Cell, setting: Setting) -> Callable[[Any], float]:
+        """`flops(work)`: what an Update, or a look at gradients, of a cell's schedule takes on a batch of the runs."""
+        key = cell, settings.without_rate(setting)
+        if key not in self._flops:
+            own = self.grid.schedule(cell, setting)
+            self._flops[key] = self._priced(cell, setting).flops(own)
+        return self._flops[key]
 
     def _planned(self, cell, setting):
         grid = self.grid
@@ -56,7 +67,8 @@ class Planner:
         return flops_of(own, found, steps, prices.flops(own))
 
     def _priced(self, cell, setting):
-        key = (*cell.task, settings.key_of(settings.arguments_of(setting, "model")))
+        own = [settings.arguments_of(setting, owner) for owner in ("model", "optimizer")]
+        key = (*cell.task, *map(settings.key_of, own))
         if key not in self._prices:
             grid = self.grid
             model = grid.model(cell, setting)

@@ -16,6 +16,7 @@ from layerwise.comparison import frames, settings, tuning
 from layerwise.comparison.budget import Plan
 from layerwise.comparison.frames import KEY, TASK
 from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.planner import Planner
 from layerwise.comparison.trainer import Trainer
 
 COLUMNS = [
@@ -168,7 +169,8 @@ def _programs(row):
 
 def _in_turn(grid, chosen, repetitions):
     """Seconds of each of some runs of a task, again and again, beginning with another each time."""
-    trainers = [Trainer(grid, Cell.of(row)) for row in chosen]
+    planner = Planner(grid)
+    trainers = [Trainer(grid, Cell.of(row), planner) for row in chosen]
     origin = {**frames.environment(), **frames.provenance()}
     rows = []
     try:

@@ -19,6 +19,7 @@ from layerwise.comparison.evaluator import evaluator_for
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.outcome import Evaluation, Outcome, in_short
 from layerwise.comparison.placement import stays_on_device
+from layerwise.comparison.planner import Planner
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
 from layerwise.training.resident import Resident
@@ -40,10 +41,12 @@ class Trainer:
     Args:
         grid: A `Grid`.
         cell: A `Cell` of it.
+        planner: The `Planner` by which FLOPs are counted; `None`: one of its own.
     """
 
-    def __init__(self, grid: Grid, cell: Cell):
+    def __init__(self, grid: Grid, cell: Cell, planner: Planner | None = None):
         self.grid, self.cell = grid, cell
+        self._planner = planner or Planner(grid)
         self.source = grid.datasets[cell.dataset].source
         self.model: keras.Model = None  # until the first run
         self.schedule: Any = None
@@ -89,7 +92,7 @@ class Trainer:
                 outcome.status = "finished"
             except Diverged:
                 outcome.status = "diverged"
-            self._complete(outcome)
+            self._complete(outcome, self._planner.flops(self.cell, setting))
         except Exception as error:  # a run that fails is a result, and the others go on
             self.model = None
             outcome.status = "failed"
@@ -163,14 +166,11 @@ class Trainer:
         weights = self.grid.class_weight
         return batch if weights is None else with_class_weight(batch, weights)
 
-    def _complete(self, outcome):
-        """Adds what the schedule knows after `fit`."""
-        x, y, _ = self.source.first(self.grid.batch_size)
+    def _complete(self, outcome, flops):
+        """Adds what its Updates, and looks at a batch, took, and what the schedule knows after `fit`."""
         for evaluation in outcome.evaluations:
-            evaluation.flops = sum(
-                count * self.schedule.flops(work, x, y)
-                for work, count in evaluation.counts.items()  # Updates, and looks at a batch
-            )
+            counts = evaluation.counts.items()
+            evaluation.flops = sum(count * flops(work) for work, count in counts)
         if outcome.best is not None:
             outcome.standard_error = self._evaluator.standard_error()
         outcome.compile_seconds = self.schedule.compile_seconds

@@ -66,7 +66,7 @@ class Worker:
             if self._trainer is not None:
                 self._trainer.close()
                 gc.collect()
-            self._trainer = Trainer(self.grid, cell)
+            self._trainer = Trainer(self.grid, cell, self._planner)
         return self._trainer
 
     def _result(self, run, plan, outcome):
