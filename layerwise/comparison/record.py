@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import json
 import os
 import shlex
@@ -14,13 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.comparison import frames, settings, timings
+from layerwise.comparison import frames, settings, timings, tuning
 from layerwise.comparison.execute import execute
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.result import Comparison
-from layerwise.comparison.targets import settled
+from layerwise.comparison.targets import settled, targeted
 from layerwise.comparison.workers import Workers
 
 SECONDS_BETWEEN_WRITES = 10
@@ -64,11 +65,12 @@ class Record:
             if row["run_id"] not in journaled
         ]
         execute(self.grid, self.journal, done, self.workers, verbose, self.keep)
-        runs, curves = self._frames()
+        runs, curves = self._frames(over=True)
         seconds = self._seconds(runs, timed, verbose)
         comparison = Comparison.of(runs, curves, self._probes(runs), seconds)
         if self.folder is not None:
-            frames.write(self.folder, summary=comparison.summary)
+            more = {"probes": comparison.probes} if self.grid.probes else {}
+            frames.write(self.folder, runs=runs, curves=curves, summary=comparison.summary, **more)
         self.journal.clear()
         return comparison
 
@@ -83,8 +85,8 @@ class Record:
             frames.write(self.folder, runs=runs, curves=curves, **more)
         self._written = time.monotonic()
 
-    def _frames(self):
-        """`(runs, curves)` of all runs so far, in the order of the grid."""
+    def _frames(self, over=False):
+        """`(runs, curves)` of all runs so far, in the order of the grid; when all are over, of those that count."""
         rows = {row["run_id"]: row for row in self._rows()}
         curves = {**self._done_curves, **self.journal.curves()}
         none = frames.curve_frame([])
@@ -97,10 +99,13 @@ class Record:
             for cell in self.grid.cells()
             if cell.schedule == self.grid.baseline
         }
+        if over:
+            counted = (_that_count(own, targets[cell.task]) for cell, own in of_cell.items())
+            entries = list(itertools.chain.from_iterable(counted))
         ordered = []
         for row, curve in sorted(entries, key=lambda entry: self._place(entry[0])):
             target = targets[Cell.of(row).task]
-            key = row["run_id"], target
+            key = row["run_id"], row["tuned_for"], target
             if key not in self._with_target:
                 self._with_target[key] = frames.with_target(row, curve, target)
             ordered.append(self._with_target[key])
@@ -170,6 +175,17 @@ class Record:
                 f"seeds={self.grid.seeds}. Two comparisons are never "
                 "mixed: give another results folder, or remove this one."
             )
+
+
+def _that_count(entries, target):
+    """The runs of a cell, less measured ones of a setting that more tuning runs no longer choose."""
+    chosen = tuning.chosen(targeted(entries, target), target)
+    purposes = {settings.key_of(setting): purpose for purpose, setting in chosen.items()}
+    for row, curve in entries:
+        if row["phase"] == "tune":
+            yield row, curve
+        elif purpose := purposes.get(settings.key_of(settings.setting_of(row))):
+            yield {**row, "tuned_for": purpose}, curve
 
 
 def in_words(row: Mapping[str, Any] | pd.Series) -> str:
