@@ -95,7 +95,8 @@ def by_strength(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.Dat
 
 def noise_hurts(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
     """By how much more the largest dropout of the grid raises the final training loss under SGD than under adaptive
-    methods, for each schedule, over the tuning seeds: each at the learning rate that is best for that loss.
+    methods, for each schedule, over the tuning seeds: each at the learning rate, of those tried with both, that is best for
+    that loss.
     """
     strength, raised = max(REGULARIZATIONS["dropout"]["model.strength"]), {}
     for (_, schedule, optimizer), own in _tuning(runs, ["dropout"]):
@@ -103,7 +104,9 @@ def noise_hurts(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
             index="seed", columns=["model.strength", "learning_rate"], values="train_loss"
         )
         if {0.0, strength} <= set(losses.columns.get_level_values(0)):
-            with_it, without = (losses[s][losses[s].mean().idxmin()] for s in (strength, 0.0))
+            both = losses[strength].columns.intersection(losses[0.0].columns)
+            own = (losses[s][both] for s in (strength, 0.0))
+            with_it, without = (of_rates[of_rates.mean().idxmin()] for of_rates in own)
             raised.setdefault(schedule, {})[optimizer] = with_it - without
     found = {}
     for schedule, own in raised.items():
