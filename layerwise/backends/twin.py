@@ -55,7 +55,9 @@ def _built_twin(rule, to_numpy, every):
     own["_learning_rate"] = (
         double_copy(rate, to_numpy) if isinstance(rate, keras.Variable) else rate
     )
-    other.iterations.assign(to_numpy(rule.iterations))
+    own["_iterations"].assign(
+        to_numpy(rule._iterations)
+    )  # of batches, also where gradients are accumulated
     copies = {id(v): double_copy(v, to_numpy) for v in every}
     other.build(list(copies.values()))
     _free(own, rule, {rule._var_key(v): rule._var_key(copies[id(v)]) for v in every})

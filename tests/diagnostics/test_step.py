@@ -363,3 +363,21 @@ def test_a_model_with_a_step_of_its_own_is_refused():
     model = compiled(OwnStep(inputs, keras.layers.Dense(3)(inputs)))
     with pytest.raises(ValueError, match="its own train_step, so that what its step does"):
         Step(model, x, y)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_gradients_that_are_accumulated_move_nothing_until_there_are_enough(built):
+    x, y = vectors(16)
+    model = compiled(mlp(3), keras.optimizers.Adam(0.01, gradient_accumulation_steps=2))
+    if built:
+        model.optimizer.build(model.trainable_variables)
+    for moves in (False, True):
+        before, step = values(model.trainable_variables), Step(model, x, y)
+        model.train_on_batch(x, y)
+        moved = [
+            new - old for new, old in zip(values(model.trainable_variables), before, strict=True)
+        ]
+        expected = np.concatenate([change.ravel() for change in moved])
+        found = np.concatenate([np.ravel(part) for part in step.displacement])
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert expected.any() == moves
