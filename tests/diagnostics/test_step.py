@@ -374,10 +374,7 @@ def test_gradients_that_are_accumulated_move_nothing_until_there_are_enough(buil
     for moves in (False, True):
         before, step = values(model.trainable_variables), Step(model, x, y)
         model.train_on_batch(x, y)
-        moved = [
-            new - old for new, old in zip(values(model.trainable_variables), before, strict=True)
-        ]
-        expected = np.concatenate([change.ravel() for change in moved])
-        found = np.concatenate([np.ravel(part) for part in step.displacement])
+        after = values(model.trainable_variables)
+        expected, found = flat(after) - flat(before), flat(step.displacement)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert expected.any() == moves
