@@ -55,9 +55,8 @@ def _built_twin(rule, to_numpy, every):
     own["_learning_rate"] = (
         double_copy(rate, to_numpy) if isinstance(rate, keras.Variable) else rate
     )
-    own["_iterations"].assign(
-        to_numpy(rule._iterations)
-    )  # of batches, also where gradients are accumulated
+    # The count of batches: `iterations` is no variable where gradients are accumulated.
+    own["_iterations"].assign(to_numpy(rule._iterations))
     copies = {id(v): double_copy(v, to_numpy) for v in every}
     other.build(list(copies.values()))
     _free(own, rule, {rule._var_key(v): rule._var_key(copies[id(v)]) for v in every})

@@ -93,17 +93,16 @@ def ask(
     loud = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
+        study = optuna.create_study()
+        for setting, value in tried:
+            params = {name: _param(ranges[name], given) for name, given in setting.items()}
+            trial = optuna.trial.create_trial(params=params, distributions=ranges, value=value)
+            study.add_trial(trial)
+        startup = -(-count // 3)
+        study.sampler = optuna.samplers.TPESampler(seed=len(tried), n_startup_trials=startup)
         for attempt in range(ATTEMPTS):
-            seed = len(tried) + count * attempt
-            tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=-(-count // 3))
-            # Where there are few settings, it asks for the best of them again.
-            study = optuna.create_study(
-                sampler=optuna.samplers.RandomSampler(seed) if attempt else tpe
-            )
-            for setting, value in tried:
-                params = {name: _param(ranges[name], given) for name, given in setting.items()}
-                trial = optuna.trial.create_trial(params=params, distributions=ranges, value=value)
-                study.add_trial(trial)
+            if attempt:  # where there are few settings, it asks for the best of them again
+                study.sampler = optuna.samplers.RandomSampler(len(tried) + count * attempt)
             found = study.ask(ranges).params
             setting = {name: _value(ranges[name], value) for name, value in found.items()}
             if settings.key_of(setting) not in known:

@@ -89,8 +89,8 @@ def next_trials(
 
 
 def _asked(grid, cell, runs, target):
-    """The first half is asked for what has the best score, the rest for what is cheapest to the target, which is known by
-    then.
+    """The first half is asked for what has the best score, the rest for what is cheapest to the target: the baseline's own
+    is that of its runs so far.
     """
     outcomes = pd.DataFrame() if runs.empty else _outcomes(runs, sort=False)
     count = grid.n_settings(cell)
