@@ -74,7 +74,7 @@ class RayWorkers(Workers):
         import ray
 
         self._ray = ray
-        ray.init(f"ray://{address}")
+        _connect(ray, address)
         self.lost = (ray.exceptions.RayActorError,)
         resources = ray.cluster_resources()
         gpus = int(resources.get(GPU, 0))
@@ -95,6 +95,17 @@ class RayWorkers(Workers):
         for actor in self._actors:
             self._ray.kill(actor)
         self._ray.shutdown()
+
+
+def _connect(ray: Any, address: str, attempts: int = 3) -> None:
+    """Connect to a Ray cluster, which forks a server for each client while its threads use gRPC: few forks crash."""
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(f"ray://{address}")
+            return
+        except ConnectionAbortedError:  # of the cluster, which did answer
+            if not left:
+                raise
 
 
 def cluster_workers(grid: Grid, cluster: str) -> Workers:

@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
 from layerwise.comparison import Comparison
-from layerwise.comparison.clusters import check_cluster
+from layerwise.comparison.clusters import _connect, check_cluster
 from tests.comparison import disturbed
 
 NOT_REPEATED = [*disturbed.NOT_REPEATED, "jobs"]
@@ -77,3 +78,18 @@ def test_what_a_lost_worker_was_at_goes_to_another(cluster, serial, tmp_path):
 def test_what_is_no_cluster_is_refused_before_anything_is_trained(cluster, jobs, message):
     with pytest.raises(ValueError, match=message):
         check_cluster(cluster, jobs)
+
+
+@pytest.mark.parametrize("crashes, calls", [(0, 1), (2, 3), (3, 3)])
+def test_a_client_server_that_crashes_at_its_start_is_asked_for_again(crashes, calls):
+    ray = mock.Mock()
+    ray.init.side_effect = [
+        *[ConnectionAbortedError("Starting Ray client server failed")] * crashes,
+        None,
+    ]
+    if crashes == calls:
+        with pytest.raises(ConnectionAbortedError, match="Starting"):
+            _connect(ray, "localhost:10001")
+    else:
+        _connect(ray, "localhost:10001")
+    assert ray.init.call_args_list == [mock.call("ray://localhost:10001")] * calls
