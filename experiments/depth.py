@@ -170,9 +170,9 @@ def figure(rows: pd.DataFrame) -> Figure:
             palette, here.groupby("schedule", sort=False), strict=False
         ):
             own = own.sort_values("depth")
-            ends = own[["low", "high"]].clip(upper=top)
+            ends = own[["ratio_low", "ratio_high"]].clip(upper=top)
             axis.plot(own["depth"], own["ratio"].clip(upper=top), "o-", color=color, label=schedule)
-            axis.vlines(own["depth"], ends["low"], ends["high"], color=color, alpha=0.5)
+            axis.vlines(own["depth"], ends["ratio_low"], ends["ratio_high"], color=color, alpha=0.5)
         axis.axhline(1, color="0.25", linestyle="--", linewidth=1)
         axis.set(title=name, xscale="log", yscale="log")
         depths = sorted(here["depth"].unique())

@@ -22,14 +22,14 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     """One row for each schedule but the baseline and each task.
 
     Returns:
-        The task's columns, `schedule`; `ratio`, `low`, `high`: FLOPs to the target over the baseline's, the median over
-        seeds; `cost`: "cheaper", "dearer" or "unclear"; `n_reached`, `n_runs`; `gain`: by how much the test score is
-        better than the baseline's, in its metric's direction; `score`: "better", "worse" or "unclear".
+        The task's columns, `schedule`; `ratio`, `ratio_low`, `ratio_high`: FLOPs to the target over the baseline's, the
+        median over seeds; `cost`: "cheaper", "dearer" or "unclear"; `n_reached`, `n_runs`; `gain`: by how much the test
+        score is better than the baseline's, in its metric's direction; `score`: "better", "worse" or "unclear".
     """
     runs, summary, baseline = comparison.runs, comparison.summary, comparison.baseline
     cost = comparison.relative_costs
     cost = cost[(cost["clock"] == "flops") & (cost["schedule"] != baseline)]
-    clear = cost["p"] < LEVEL
+    clear = cost["ratio_p"] < LEVEL
     cost = cost.assign(
         cost=np.select([clear & (cost["ratio"] < 1), clear], ["cheaper", "dearer"], "unclear")
     )
@@ -39,7 +39,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     clear = score["test_score_p"] < LEVEL
     verdict = np.select([clear & (gain > 0), clear], ["better", "worse"], "unclear")
     score = score.assign(gain=gain, score=verdict)[[*TASK, "schedule", "gain", "score"]]
-    columns = [*TASK, "schedule", "ratio", "low", "high", "cost", "n_reached", "n_runs"]
+    columns = [*TASK, "schedule", "ratio", "ratio_low", "ratio_high", "cost", "n_reached", "n_runs"]
     return cost[columns].merge(score, on=[*TASK, "schedule"], how="left")
 
 

@@ -3,16 +3,18 @@
 import pandas as pd
 
 from layerwise.comparison import settings, tuning
-from layerwise.comparison.frames import KEY
+from layerwise.comparison.frames import KEY, TASK
 from layerwise.comparison.intervals import LEAST_RUNS
+
+MOST = 1.1  # of what the schedules of a task spend under equal FLOPs, the largest over the smallest
 
 
 def audit(runs: pd.DataFrame) -> list[str]:
     """One sentence for each finding; an empty list where there is none.
 
     Findings are: a cell of which no tuning run finished, or nothing was measured; a cell that was tuned to an edge of what
-    was tried; a cell whose fastest setting in the tuning runs was not measured; and a cell whose intervals rest on fewer
-    than five finished runs.
+    was tried; a cell whose fastest setting in the tuning runs was not measured; a cell whose intervals rest on fewer than
+    five finished runs; and a task of equal FLOPs of which one schedule spent over 1.1 times what another did.
 
     Args:
         runs: The frame `runs`.
@@ -28,11 +30,16 @@ def audit(runs: pd.DataFrame) -> list[str]:
     findings = []
     for key, cell in runs.groupby(KEY, sort=False):
         row = dict(zip(KEY, key, strict=True))
-        words = [row[name] for name in ("dataset", "model", "regularizer", "optimizer", "schedule")]
-        name = ", ".join(word for word in words if word != "none")
+        name = _name(row[name] for name in (*TASK, "schedule"))
         for finding in [*_missing(cell), *_edges(cell), *_unmeasured(cell), *_few(cell)]:
             findings.append(f"{name}: {finding}")
+    for key, task in runs.groupby(TASK, sort=False):
+        findings += [f"{_name(key)}: {finding}" for finding in _unequal(task)]
     return findings
+
+
+def _name(words):
+    return ", ".join(word for word in words if word != "none")
 
 
 def _missing(cell):
@@ -64,3 +71,15 @@ def _few(cell):
         if count < LEAST_RUNS:
             runs = "1 measured run" if count == 1 else f"{count} measured runs"
             yield f"{runs} finished with {words}, intervals need {LEAST_RUNS}"
+
+
+def _unequal(task):
+    equal = task[(task["budget"] == "flops") & (task["phase"] == "measure")]
+    finished = equal[equal["status"] == "finished"]
+    spent = finished["flops"].astype("float64").groupby(finished["schedule"], sort=False).mean()
+    spent = spent.dropna()
+    if len(spent) and spent.max() > MOST * spent.min():
+        yield (
+            f"{spent.idxmax()} spent {spent.max() / spent.min():.2f} times the FLOPs of {spent.idxmin()}, equal FLOPs "
+            f"allow {MOST}"
+        )

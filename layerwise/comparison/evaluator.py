@@ -116,15 +116,27 @@ class StreamEvaluator:
 
     def __init__(self, source: Streams, task: Task):
         self.source, self.task = source, task
-        self._last, self._kept = np.nan, np.nan
+        self._predict: Any = None
+        self._kept = np.nan
 
     def __call__(self, predict: Callable[[Any], Any], seed: int) -> Scores:
         """`{split: (mean loss, score)}`."""
-        return {name: self._measure(predict, name) for name in self.source.parts}
+        self._predict = predict
+        found = {}
+        for name in self.source.parts:
+            meter = Meter(self.task)
+            for batch in self._batches(name):
+                meter.update(*batch)
+            found[name] = meter.result()
+        return found
 
     def keep(self) -> None:
-        """Remembers the evaluation that was just made, for `standard_error`."""
-        self._kept = self._last
+        """Remembers the evaluation that was just made, for `standard_error`: its validation part is read once more, as no
+        predictions are kept.
+        """
+        scores = [self.task.measure(*batch)[1] for batch in self._batches("validation")]
+        enough = len(scores) > 1
+        self._kept = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if enough else np.nan
 
     def standard_error(self) -> float:
         """The standard error of the validation score of the kept evaluation, from the spread of its batches' scores; NaN
@@ -132,17 +144,6 @@ class StreamEvaluator:
         """
         return self._kept
 
-    def _measure(self, predict, name):
-        batches: Any = (
-            (y, np.asarray(keras.ops.convert_to_numpy(predict(x)), "float32"), weight)
-            for x, y, weight in self.source.evaluation(name)
-        )
-        if name == "validation":
-            batches = list(batches)  # the score of each by itself: predictions are kept, inputs not
-            scores = [self.task.measure(*batch)[1] for batch in batches]
-            enough = len(scores) > 1
-            self._last = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if enough else np.nan
-        meter = Meter(self.task)
-        for batch in batches:
-            meter.update(*batch)
-        return meter.result()
+    def _batches(self, name):
+        for x, y, weight in self.source.evaluation(name):
+            yield y, np.asarray(keras.ops.convert_to_numpy(self._predict(x)), "float32"), weight

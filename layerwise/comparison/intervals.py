@@ -44,6 +44,22 @@ def geometric_mean(values: Numbers) -> tuple[float, float, float]:
     return float(center), float(low), float(high)
 
 
+def ratio_of_means(values: Numbers, reference: Numbers) -> tuple[float, float, float]:
+    """`(ratio, low, high)` of the means of positive numbers that are paired: Student's interval of the ratio's logarithm,
+    whose error is to first order that of the mean of `values / mean(values) - reference / mean(reference)`.
+
+    Example:
+    >>> from layerwise.comparison.intervals import ratio_of_means
+    >>> found = ratio_of_means([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 7.0, 9.0, 9.0])
+    >>> tuple(round(number, 2) for number in found)
+    (0.5, 0.41, 0.61)
+    """
+    ours, theirs = np.asarray(values, "float64"), np.asarray(reference, "float64")
+    ratio = float(ours.mean() / theirs.mean())
+    _, low, high = mean(ours / ours.mean() - theirs / theirs.mean())
+    return ratio, ratio * float(np.exp(low)), ratio * float(np.exp(high))
+
+
 def median(values: Numbers) -> tuple[float, float, float]:
     """`(median, low, high)` with a distribution-free interval; values may be infinite.
 

@@ -56,7 +56,7 @@ def _cells(cell, scored, relative, is_baseline, percent):
         if not n_reached
         else "1×"
         if is_baseline
-        else _numbers(relative.loc[clock, ["ratio", "low", "high"]], "{:.2g}×")
+        else _numbers(relative.loc[clock, ["ratio", "ratio_low", "ratio_high"]], "{:.2g}×")
         for clock in ("updates", "flops", "seconds")
     ]
     factor = 100 if percent else 1

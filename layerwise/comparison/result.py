@@ -18,6 +18,7 @@ class Comparison:
         curves: One row per run, evaluation and split, the evaluation before training included.
         summary: One row per (dataset, model, schedule, optimizer, regularizer); its seconds are those of timing runs,
             where there are any.
+        relative_costs: What reaching the target cost over the baseline's cost: see `statistics.relative_costs`.
         probes: What the Probes of measured runs found: `run_id`, and the columns of a Probe's frame.
         timings: Seconds of timing runs, alone on the machine: one row per timed run, repetition and epoch.
     """
@@ -25,6 +26,7 @@ class Comparison:
     runs: pd.DataFrame
     curves: pd.DataFrame
     summary: pd.DataFrame
+    relative_costs: pd.DataFrame
     probes: pd.DataFrame = dataclasses.field(default_factory=lambda: frames.probe_frame([]))
     timings: pd.DataFrame = dataclasses.field(default_factory=lambda: timings.frame([]))
 
@@ -53,10 +55,11 @@ class Comparison:
         """The comparison with its summary; the first schedule in `runs` is the baseline."""
         timed = timings.frame([] if timed is None else timed)
         clocked, _ = timings.applied(runs, curves, timed)
-        summary = statistics.summarize(clocked, runs["schedule"].iloc[0])
-        return cls(
-            runs, curves, summary, frames.probe_frame([] if probes is None else probes), timed
-        )
+        baseline = runs["schedule"].iloc[0]
+        relative = statistics.relative_costs(clocked, baseline)
+        summary = statistics.summarize(clocked, baseline, relative)
+        probes = frames.probe_frame([] if probes is None else probes)
+        return cls(runs, curves, summary, relative, probes, timed)
 
     @property
     def baseline(self) -> str:
@@ -67,11 +70,6 @@ class Comparison:
     def timed(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """`(runs, curves)` with the seconds of timing runs, where there are any, in place of the grid's."""
         return timings.applied(self.runs, self.curves, self.timings)
-
-    @functools.cached_property
-    def relative_costs(self) -> pd.DataFrame:
-        """What reaching the target cost over the baseline's cost: see `statistics.relative_costs`."""
-        return statistics.relative_costs(self.timed[0], self.baseline)
 
     @property
     def seconds_per_update(self) -> pd.DataFrame:

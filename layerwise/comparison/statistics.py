@@ -29,24 +29,33 @@ _SUFFIXES = (
     *("mean", "low", "high", "difference", "difference_low", "difference_high", "p"),
     *("improvement", "improvement_low", "improvement_high"),
 )
+RELATIVE = (
+    *("ratio", "ratio_low", "ratio_high", "ratio_p"),
+    *("restricted", "restricted_low", "restricted_high"),
+)
 SUMMARY_COLUMNS = [
     *(*KEY, "tuned_for", "learning_rate", "n_runs", "n_finished"),
     *("reach_rate", "reach_low", "reach_high"),
     *(f"{clock}_to_target_{end}" for clock in CLOCKS for end in ("median", "low", "high")),
+    *(f"{clock}_{column}" for clock in CLOCKS for column in RELATIVE),
     *(f"{metric}_{suffix}" for metric in METRICS for suffix in _SUFFIXES),
 ]
 
 
-def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+def summarize(
+    runs: pd.DataFrame, baseline: str, relative: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The frame `summary`: one row per cell and what it was tuned for.
 
-    Costs are medians, the rest means, with 95 % intervals. `_difference` is the mean of the paired differences to the
+    Costs are medians, the rest means, with 95 % intervals. What `relative_costs` says of a cell is in the row of the runs
+    that were tuned for cost, as `{clock}_ratio` and so on. `_difference` is the mean of the paired differences to the
     baseline, `_p` of a paired t test, corrected over the schedules of a task (Holm), `_improvement` how likely a run
     beats the baseline's of the same seed: a missing value counts as the worst.
 
     Args:
         runs: The frame `runs`.
         baseline: The name of the schedule that others are compared with. Its own differences are empty.
+        relative: `relative_costs(runs, baseline)`, where it is at hand.
     """
     rows, references = [], _References(runs, baseline)
     for key, purpose, measured in _cells(runs):
@@ -71,7 +80,7 @@ def summarize(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     for metric in METRICS:
         corrected = summary.groupby([*TASK, "tuned_for"], sort=False)[f"{metric}_p"]
         summary[f"{metric}_p"] = corrected.transform(intervals.holm)
-    return summary
+    return _with_relative(summary, relative_costs(runs, baseline) if relative is None else relative)
 
 
 def costs(measured: pd.DataFrame, clock: str) -> pd.Series:
@@ -108,9 +117,9 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Returns:
         A frame with one row per cell and clock (`epochs`, `updates`, `flops`, `seconds`): the key of the cell, `clock`,
-        `ratio` (the median), `low`, `high`, `p` (of a sign test, corrected over the schedules of a task (Holm)),
-        `restricted` (the mean cost over the baseline's, both up to the least that a finished run of the task spent),
-        `n_reached`, `n_runs`.
+        `ratio` (the median), `ratio_low`, `ratio_high`, `ratio_p` (of a sign test, corrected over the schedules of a task
+        (Holm)), `restricted` (the mean cost over the baseline's, both up to the least that a finished run of the task
+        spent), `restricted_low`, `restricted_high`, `n_reached`, `n_runs`.
     """
     rows = []
     tasks = dict(iter(runs.groupby(TASK, sort=False)))
@@ -121,17 +130,18 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
             both = np.isinf(cell["value"]) & np.isinf(cell["reference"])
             ratios = (cell["value"] / cell["reference"]).where(~both, 1.0)
             limit = limits[_task_of(key)]
-            restricted = cell["value"].clip(upper=limit).mean()
-            restricted /= cell["reference"].clip(upper=limit).mean()
+            restricted = intervals.ratio_of_means(
+                np.minimum(cell["value"], limit), np.minimum(cell["reference"], limit)
+            )
             p = np.nan if key[KEY.index("schedule")] == baseline else intervals.sign_test(ratios)
             counts = int(np.isfinite(cell["value"]).sum()), len(cell)
-            rows.append((*key, clock, *intervals.median(ratios), p, restricted, *counts))
-    ends = ["ratio", "low", "high", "p", "restricted"]
-    frame = pd.DataFrame(rows, columns=[*KEY, "clock", *ends, "n_reached", "n_runs"])
+            rows.append((*key, clock, *intervals.median(ratios), p, *restricted, *counts))
+    frame = pd.DataFrame(rows, columns=[*KEY, "clock", *RELATIVE, "n_reached", "n_runs"])
     tasks = frame.groupby([*TASK, "clock"], sort=False)
-    frame["p"] = tasks["p"].transform(intervals.holm)
+    frame["ratio_p"] = tasks["ratio_p"].transform(intervals.holm)
     # Never reached by either: there is no cost to compare.
-    frame[ends] = frame[ends].where(tasks["n_reached"].transform("sum") > 0)
+    columns = list(RELATIVE)
+    frame[columns] = frame[columns].where(tasks["n_reached"].transform("sum") > 0)
     return frame
 
 
@@ -155,6 +165,17 @@ def survival(runs: pd.DataFrame, clock: str) -> pd.DataFrame:
         shares = 1 - np.arange(len(reached) + 1) / len(measured)
         rows += [(*key, cost, left) for cost, left in zip([0.0, *reached], shares, strict=True)]
     return pd.DataFrame(rows, columns=[*KEY, "cost", "share"])
+
+
+def _with_relative(summary, relative):
+    """The summary with what is said of cells in the rows of their cheapest runs."""
+    wide = relative.pivot(index=KEY, columns="clock", values=list(RELATIVE))
+    wide.columns = [f"{clock}_{column}" for column, clock in wide.columns]
+    cheapest = summary.sort_values("tuned_for", kind="stable").drop_duplicates(KEY).index
+    keys = pd.MultiIndex.from_frame(summary.loc[cheapest, KEY])
+    for column in wide.columns:
+        summary.loc[cheapest, column] = wide[column].reindex(keys).to_numpy()
+    return summary
 
 
 def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple, str, pd.DataFrame]]:

@@ -1,3 +1,5 @@
+import pandas as pd
+
 from layerwise.comparison import frames
 from layerwise.comparison.audit import audit
 from tests.comparison import problems
@@ -55,3 +57,15 @@ def test_what_was_not_measured_and_what_never_finished_is_named():
     failed = cell()
     failed["status"] = failed["status"].where(failed["phase"] == "measure", "failed")
     assert audit(failed)[0] == "digits, mlp, Adam, s: no tuning run finished"
+
+
+def test_schedules_that_spent_more_than_others_under_equal_flops_are_named():
+    def both(flops, budget="flops"):
+        return pd.concat(
+            cell().assign(schedule=name, flops=spent, budget=budget)
+            for name, spent in (("s", 100), ("t", flops))
+        )
+
+    assert audit(both(109)) == audit(both(120, "epochs")) == []
+    (found,) = audit(both(120))
+    assert found == "digits, mlp, Adam: t spent 1.20 times the FLOPs of s, equal FLOPs allow 1.1"

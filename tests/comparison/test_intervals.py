@@ -47,6 +47,23 @@ def test_coverage_is_what_is_claimed(estimate, draw, truth, n):
     assert abs(coverage(estimate, draw, truth, n) - exact) < 4 * np.sqrt(0.05 * 0.95 / RUNS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_ratios_of_restricted_means_are_covered_as_claimed(n):
+    def draw(rng, n):
+        seed = rng.normal(0, 0.3, n)  # what a seed does to both of a pair
+        ours, theirs = (
+            np.exp(shift + seed + rng.normal(0, 0.4, n)).clip(max=2.5) for shift in (0.3, 0.0)
+        )
+        return ours, theirs
+
+    ours, theirs = draw(np.random.default_rng(0), 2_000_000)
+    found = coverage(
+        lambda pair: intervals.ratio_of_means(*pair), draw, ours.mean() / theirs.mean(), n
+    )
+    assert 0.93 <= found <= 0.97
+
+
 @pytest.mark.parametrize("n", [5, 10, 20])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_shares_are_covered_at_least_as_often_as_claimed(n, share):

@@ -98,16 +98,35 @@ def test_relative_costs_are_paired_and_a_miss_is_infinite():
     cost = relative_costs(runs, "simultaneous").set_index(["schedule", "clock"])
     cost = cost.loc[("greedy", "flops")]
     # 0.5, 3, infinite, nothing, and a tie where both missed
-    assert (cost["ratio"], cost["low"], cost["high"]) == (1.0, 0.0, np.inf)
+    assert (cost["ratio"], cost["ratio_low"], cost["ratio_high"]) == (1.0, 0.0, np.inf)
     assert (cost["n_reached"], cost["n_runs"]) == (3, 5)
     assert horizon(runs, "flops") == 100
     restricted = (5 + 30 + 100 + 99 + 100) / (10 + 10 + 10 + 100 + 100)
     assert cost["restricted"] == pytest.approx(restricted)
+    assert cost["restricted_low"] < restricted < cost["restricted_high"]
+
+
+def test_the_summary_has_relative_costs_in_the_rows_of_what_was_tuned_for_cost():
+    runs = ratios([5, 30, 20, 99, None], [10] * 5)
+    dear = runs[runs["schedule"] == "greedy"].assign(learning_rate=0.2, tuned_for="cost")
+    dear["flops_to_target"] = 2 * dear["flops_to_target"]
+    runs = pd.concat([runs, dear])
+    summary = summarize(runs, "simultaneous").set_index(["schedule", "tuned_for"])
+    costs = relative_costs(runs, "simultaneous").set_index(["schedule", "clock"])
+    assert costs.loc[("greedy", "flops"), "ratio"] == 6
+    for column in statistics.RELATIVE:
+        names = [f"{clock}_{column}" for clock in statistics.CLOCKS]
+        assert summary.loc[("greedy", "score"), names].isna().all()
+        for row in (("greedy", "cost"), ("simultaneous", "score")):
+            expected = costs.loc[row[0], column].reindex(list(statistics.CLOCKS))
+            np.testing.assert_allclose(
+                summary.loc[row, names].astype("float64"), expected.astype("float64")
+            )
 
 
 def test_what_nobody_reached_has_no_ratio():
     costs = relative_costs(ratios([None] * 5, [None] * 5), "simultaneous")
-    assert costs[["ratio", "low", "high"]].isna().all().all()
+    assert costs[list(statistics.RELATIVE)].isna().all().all()
 
 
 def test_survival_falls_at_each_run_that_arrives_and_stays_where_some_never_do():

@@ -17,6 +17,10 @@ TOKENS = RNG.integers(0, 7, (24, 5))
 WEIGHTS = RNG.uniform(0.1, 2, 24).astype("float32")
 
 
+def sweep():
+    return layerwise.BlockCoordinate(blocks="layer", sweep_each_batch=True)
+
+
 def dense(units, activation=None):
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation)])
 
@@ -143,6 +147,66 @@ def test_a_language_model_has_perplexity_or_token_accuracy(metric):
         assert (task.name, task.direction) == ("perplexity", "min")
         expected[1] = np.exp(expected[0])
     np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
+def noisy():
+    """Return a model that augments what it is trained on, and only that."""
+    layers = [keras.layers.GaussianNoise(0.5), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+COMPARED = {
+    # model, its data, what compare() is given, (loss, metric) for Keras
+    "mse": (lambda: dense(3), data(np.eye(3)[LABELS]), {"loss": "mse"}, ("mse", "accuracy")),
+    "one sigmoid unit": (
+        lambda: dense(1, "sigmoid"),
+        data(TWO),
+        {"loss": "binary_crossentropy"},
+        ("binary_crossentropy", "accuracy"),
+    ),
+    "multi-label": (lambda: dense(3), data(MANY), {}, ("BinaryCrossentropy", AT_ZERO)),
+    "mae": (lambda: dense(1), data(NUMBERS), {"target": 5.0}, ("mse", "mae")),
+    "perplexity": (
+        language_model,
+        data(TOKENS, TOKENS),
+        {},
+        ("SparseCategoricalCrossentropy", None),
+    ),
+    "augmented": (noisy, data(LABELS), {}, ("SparseCategoricalCrossentropy", "accuracy")),
+}
+
+
+@pytest.mark.parametrize("case", COMPARED)
+def test_what_compare_says_of_a_trained_model_is_what_evaluate_says(case):
+    build, given, arguments, (loss, metric) = COMPARED[case]
+    trained = []
+
+    def callbacks():
+        last = keras.callbacks.LambdaCallback(
+            on_train_end=lambda logs: trained.append(last.model.get_weights())
+        )
+        return [last]
+
+    schedules = {"simultaneous": layerwise.Simultaneous, "sweep": sweep}
+    options = {"learning_rates": (0.05,), "tuning_seeds": 1, "seeds": 1, "epochs": 3}
+    options |= {"batch_size": 8, "budget": "epochs", "callbacks": callbacks, "verbose": 0}
+    runs = layerwise.compare(build, given, schedules, **options, **arguments).runs
+    assert set(runs["status"]) == {"finished"} and len(runs) == len(trained) == 4
+    x, y = given.source.x, given.source.y
+    rows = given.source.splits(0)["test"]
+    model, expected = build(), []
+    for weights in trained:
+        model.set_weights(weights)
+        found = stock(
+            model, FROM_LOGITS.get(loss, loss), [metric] if metric else [], y[rows], x[rows]
+        )
+        expected.append(found if metric else [found, np.exp(found)])
+    found = runs[["test_loss", "test_score"]].to_numpy("float64")
+    np.testing.assert_allclose(sorted(found.tolist()), sorted(expected), rtol=1e-5)
+    if "target" in arguments:  # in the metric's own units and direction: less is better
+        assert set(runs["target"]) == {5.0}
+        assert (runs["reached"] == (runs["best_validation_score"] <= 5.0)).all()
+        assert runs["reached"].any()
 
 
 def test_a_users_own_loss_and_metric():

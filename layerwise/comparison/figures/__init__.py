@@ -13,6 +13,7 @@ from layerwise.comparison.figures import (
     generalization,
     sensitivity,
     style,
+    survival,
     time_to_target,
 )
 from layerwise.comparison.figures.scene import Scene
@@ -24,6 +25,7 @@ FIGURES = {
     "generalization": generalization.figure,
     "learning-rate": sensitivity.figure,
     "time-to-target": time_to_target.figure,
+    "survival": survival.figure,
 }
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
@@ -75,13 +74,8 @@ def _figure(scene, column, title):
         if few or row == 0:
             panel.set_title(f"against {_inside(CLOCKS[clock])}" if few else family)
         panel.set_ylabel(title if (place == 0 and (row == 0 or not few)) else "")
-        panel.set_xscale("log")  # costs differ by multiples
-        panel.xaxis.set_major_locator(LogLocator(subs=_ticks(data[clock])))
-        panel.xaxis.set_major_formatter(
-            "{x:g}" if clock == "train_seconds" else EngFormatter(sep="")
-        )
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.set_xlim(data[clock].min() * 0.9, data[clock].max() * 1.05)
+        form = "{x:g}" if clock == "train_seconds" else None
+        style.log_axis(panel, data[clock].min() * 0.9, data[clock].max() * 1.05, form)
     _limits(axes[0, 0], scene, data, column)
     style.legend(drawn, scene, scene.schedules)
     return drawn
@@ -131,8 +125,3 @@ def _limits(axes, scene, data, column):
 def _inside(title):
     """A clock's name inside a sentence."""
     return title if title == "FLOPs" else title.lower()
-
-
-def _ticks(values):
-    """Which multiples of powers of ten are labelled."""
-    return (1.0, 2.0, 5.0) if values.max() / values.min() < 30 else (1.0,)

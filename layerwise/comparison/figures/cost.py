@@ -31,7 +31,7 @@ def figure(scene: Scene) -> Figure:
         f"missed the target; bars: 95 % intervals.{greedy}{scene.seconds}",
     )
     _reached(axes[0], names, costs)
-    numbers = costs[["ratio", "low", "high"]].to_numpy(dtype="float64")
+    numbers = costs[["ratio", "ratio_low", "ratio_high"]].to_numpy(dtype="float64")
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     low, high = 0.9 * min([0.5, *numbers]), 1.1 * max([2.0, *numbers])
     for panel, (clock, title) in zip(axes[1:4], CLOCKS.items(), strict=True):
@@ -66,7 +66,7 @@ def _multiples(axes, scene, names, costs, low, high):
     axes.set_xlabel("← cheaper   (1×)   costlier →")
     for place, name in enumerate(names):
         cost, look = costs.loc[name], scene.looks[name]
-        values = cost[["ratio", "low", "high"]].astype("float64")
+        values = cost[["ratio", "ratio_low", "ratio_high"]].astype("float64")
         if not (cost["n_reached"] and 0 < values["ratio"] < np.inf):
             text = "more than half missed" if cost["n_reached"] else "never reached"
             text = "the baseline missed" if values["ratio"] == 0 else text

@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from layerwise.comparison.figures.looks import Look, family
 from layerwise.comparison.figures.scene import Scene
@@ -109,6 +110,15 @@ def lines(
         legend=False,
         ax=axes,
     )
+
+
+def log_axis(axes: Axes, low: float, high: float, form: Any = None) -> None:
+    """Costs along the x axis from low to high: they differ by multiples."""
+    axes.set(xscale="log", xlim=(low, high))
+    labelled = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)  # multiples of powers of ten
+    axes.xaxis.set_major_locator(LogLocator(subs=labelled))
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if form is None else form)
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def dot(axes: Axes, place: float, look: Look, values: Iterable[float], **options: Any) -> None:
