@@ -184,9 +184,11 @@ class Step:
         return self._moment.objective.is_random
 
     def parts(self, count: int) -> Iterator[list[np.ndarray]]:
-        """The gradient of each of `count` parts of the batch, one array a block. Each counts as a backward pass."""
-        for data in batches.split(self._data, count):
-            yield self._layout.vectors(self._backward(data=data)[1])
+        """The gradient of each of `count` parts of the batch, one array a block, each with dropout masks of its own. Each
+        counts as a backward pass.
+        """
+        for number, data in enumerate(batches.split(self._data, count)):
+            yield self._layout.vectors(self._backward(data=data, masks=15_485_863 * number)[1])
 
     # --- inside
 

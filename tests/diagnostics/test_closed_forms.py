@@ -195,6 +195,56 @@ def test_gradient_noise_of_linear_regression(quadratic):
     assert (found["mask_noise"] == 0).all()
 
 
+def test_gradient_noise_from_parts_of_several_examples(quadratic):
+    q, parts = quadratic, 4
+    a = np.concatenate(q.x, axis=1)
+    each = 2 * a * (a @ q.w - q.y)[:, None]
+    means = each.reshape(parts, -1, each.shape[1]).mean(axis=1)  # one part's gradient a row
+    found = diagnostics.gradient_noise(q.step, parts=parts)
+    for k, part in enumerate(np.split(means, q.ends, axis=1)):
+        # A part of b examples has a b-th of the variance of one.
+        trace = len(a) / parts * part.var(axis=0, ddof=1).sum()
+        signal = np.sum(part.mean(axis=0) ** 2) - trace / len(a)
+        close(found["batch_noise"][k], trace / signal if signal > 0 else np.inf)
+
+
+def test_mask_noise_of_one_weight_behind_dropout():
+    # Each example's gradient is 2 m^2 with m = 0 or 2, so 0 or 8 with the same chance.
+    dropped = [keras.layers.Dropout(0.5, seed=0), keras.layers.Dense(1, use_bias=False, name="w")]
+    model = keras.Sequential([keras.Input((1,)), *dropped])
+    model.set_weights([np.array([[1.0]])])
+    model.compile("sgd", loss="mse")
+    n, masks = 16, 200
+    step = Step(model, np.ones((n, 1)), np.zeros((n, 1)))
+    row = diagnostics.gradient_noise(step, parts=n, masks=masks).iloc[0]
+    kept = [step.gradient_at([None], masks=k)[1][0][0] * n / 8 for k in range(masks)]
+    close(kept, np.round(kept))  # how many examples were kept
+    assert np.mean(kept) == pytest.approx(n / 2, abs=5 * np.sqrt(n / 4 / masks))
+    single = np.array([gradient[0][0] for gradient in step.parts(n)])  # 0 or 8
+    trace = single.var(ddof=1)
+    signal = single.mean() ** 2 - trace / n
+    close(row["batch_noise"], trace / signal)
+    close(row["mask_noise"], np.var(kept, ddof=1) * (8 / n) ** 2 / signal)
+    # The variance of a mean over n examples, 16 each: within a fifth, at 200 masks.
+    assert row["mask_noise"] * signal == pytest.approx(16 / n, rel=0.3)
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-7])
+def test_allocations_add_up_within_the_tolerance_that_they_state(tolerance):
+    from tests.helpers import compiled, mlp, vectors
+
+    keras.utils.set_random_seed(0)
+    model = compiled(mlp(), keras.optimizers.SGD(2.0))
+    step = Step(model, *vectors(16))
+    joint = step.change(range(len(step.blocks)))
+    found = diagnostics.allocation(step, tolerance=tolerance, most=1024)
+    off = abs(found["allocation"].sum() - joint)
+    assert off <= tolerance * abs(joint)
+    assert found.attrs["error"] == pytest.approx(off, abs=1e-14)
+    coarse = diagnostics.allocation(step, tolerance=0.0, most=2)
+    assert coarse.attrs["error"] > 1e-7 * abs(joint), "two intervals are not enough here"
+
+
 def test_the_rotation_law_of_a_scale_invariant_net():
     # The loss depends on the direction of w alone: g is orthogonal to w and a plain step turns w by
     # the angle arctan(|u| / |w|), |u| = rate |g|; so trust_ratio * relative_update = rate^2.

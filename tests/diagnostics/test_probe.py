@@ -55,7 +55,8 @@ def test_training_does_not_notice(schedule, data):
     model, history = trained(with_schedule, epochs=3)
     alone = state(model)
     for first in (True, False):
-        probe = layerwise.Probe(CHEAP, every=2, data=data)
+        quantities = CHEAP if schedule else (*CHEAP, "gradient_noise")  # which draws masks
+        probe = layerwise.Probe(quantities, every=2, data=data)
         listed = [] if schedule is None else [schedule()]
         listed = [probe, *listed] if first else [*listed, probe]
         probed, probed_history = trained(listed, epochs=3)
@@ -63,7 +64,7 @@ def test_training_does_not_notice(schedule, data):
         assert history.history["loss"] == probed_history.history["loss"]
         steps = [0, 2, 4, 6, 8] if data is not None else [2, 4, 6, 8]
         assert sorted(set(probe.frame["step"])) == steps
-        assert set(probe.frame["quantity"]) == set(CHEAP)
+        assert set(probe.frame["quantity"]) == set(quantities)
         assert np.isfinite(probe.frame.query("quantity == 'interaction'")["value"]).all()
 
 

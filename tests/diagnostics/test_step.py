@@ -104,6 +104,24 @@ def test_only_the_blocks_of_the_update_move():
     assert step.change([0, 1]) == pytest.approx(every.change(["block_1", "block_3"]), rel=1e-12)
 
 
+@pytest.mark.parametrize("frozen", [0, 2, (1, 3)])
+def test_frozen_layers_do_not_move(frozen):
+    model = normalized_mlp(depth=4)
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    still = [dense[k] for k in np.atleast_1d(frozen)]
+    for layer in still:
+        layer.trainable = False
+    compiled(model, keras.optimizers.AdamW(0.01, weight_decay=0.1))
+    x, y = vectors(16)
+    step = Step(model, x, y)
+    agrees_with_central_differences(step)
+    before = {v.path: np.array(v) for v in model.trainable_variables}
+    model.train_on_batch(x, y)
+    moved = {v.path: np.array(v) - before[v.path] for v in model.trainable_variables}
+    expected = [flat([moved[v.path] for v in block.variables]) for block in step.blocks]
+    np.testing.assert_allclose(flat(step.displacement), flat(expected), atol=2e-6)
+
+
 def test_a_step_stays_that_of_its_moment():
     model = compiled(normalized_mlp(dropout=0.3), "adam")
     x, y = vectors(16)
