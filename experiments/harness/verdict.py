@@ -35,7 +35,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     )
     score = summary[summary["schedule"] != baseline].sort_values("tuned_for", ascending=False)
     score = score.drop_duplicates([*TASK, "schedule"])  # tuned for score where there are both
-    gain = sign_of(runs.iloc[0]) * score["test_score_difference"]
+    gain = sign_of(runs) * score["test_score_difference"]
     clear = score["test_score_p"] < LEVEL
     verdict = np.select([clear & (gain > 0), clear], ["better", "worse"], "unclear")
     score = score.assign(gain=gain, score=verdict)[[*TASK, "schedule", "gain", "score"]]

@@ -10,7 +10,7 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import run_id
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.settings import Setting
-from layerwise.comparison.targets import Entry, goal_of, targeted, trial_of, trials_left
+from layerwise.comparison.targets import Entry, Targets, goals_of, targeted, trial_of, trials_left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Agenda:
     """Hands out the runs of a grid, one at a time, to several workers.
 
     A cell goes through rounds: its grid is tried, extended where the best lies at an edge, and what is chosen is
-    measured. The runs of a round depend on those of the rounds before and on the target, not on one another. The
-    baseline is tuned first, since its tuning sets the target of its task.
+    measured. The runs of a round depend on those of the rounds before and on the targets, not on one another. The
+    baseline is tuned first, since its tuning sets the targets of its task.
 
     Args:
         grid: The grid.
@@ -57,7 +57,7 @@ class Agenda:
         self._open = dict.fromkeys(grid.cells())
         self._left: dict[Cell, list[Run]] = {cell: [] for cell in grid.cells()}  # of its round
         self._under_way = collections.Counter[Cell]()
-        self._targets: dict[tuple, float | None] = {}  # of tasks whose baseline is tuned
+        self._targets: dict[tuple, Targets | None] = {}  # of tasks whose baseline is tuned
         self._at: dict[int, Cell] = {}  # where each worker was last: there it has the programs
 
     def entries(self, cell: Cell) -> list[Entry]:
@@ -106,15 +106,15 @@ class Agenda:
         return cell in self._open and (known or cell.schedule == self.grid.baseline)
 
     def _next_round(self, cell):
-        entries, target = self._entries[cell], self._targets.get(cell.task)
-        trials = trials_left(self.grid, cell, entries, target)
+        entries, targets = self._entries[cell], self._targets.get(cell.task)
+        trials = trials_left(self.grid, cell, entries, targets)
         if trials:
             # Only another learning rate needs no other programs: what has them in common comes together.
             trials = sorted(trials, key=lambda trial: settings.without_rate(trial[0]))
             return [self._run(cell, setting, seed, "tune") for setting, seed in trials]
-        goal = goal_of(self.grid, cell, entries, target)
-        self._targets.setdefault(cell.task, goal)
-        chosen = tuning.chosen(targeted(entries, goal), goal)
+        goals = goals_of(self.grid, cell, entries, targets)
+        self._targets.setdefault(cell.task, goals)
+        chosen = tuning.chosen(targeted(entries, goals), goals)
         there = {trial_of(row) for row, _ in entries}
         runs = [
             self._run(cell, setting, seed, "measure", purpose)

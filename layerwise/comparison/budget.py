@@ -51,7 +51,7 @@ def plan(
     schedule: Schedule, steps_per_epoch: int, epochs: int, price: Callable[[Any], float]
 ) -> Plan:
     """So many epochs, and what they cost."""
-    total = _spent(schedule, epochs, steps_per_epoch, price)[-1]
+    total = spending(schedule, epochs, steps_per_epoch, price)[-1]
     return Plan(epochs, epochs * steps_per_epoch, int(total))
 
 
@@ -82,7 +82,7 @@ def plan_within(
     def spent(count):
         if count not in tried:
             try:
-                tried[count] = _spent(schedule, count, steps_per_epoch, price)
+                tried[count] = spending(schedule, count, steps_per_epoch, price)
             except ValueError as error:
                 tried[count] = error
         return tried[count]
@@ -116,7 +116,7 @@ def flops_of(
     schedule: Schedule, made: Plan, steps_per_epoch: int, price: Callable[[Any], float]
 ) -> Plan:
     """A plan made in another currency, with its FLOPs."""
-    costs = _spent(schedule, made.epochs, steps_per_epoch, price)
+    costs = spending(schedule, made.epochs, steps_per_epoch, price)
     return dataclasses.replace(made, flops=int(costs[made.steps - 1]))
 
 
@@ -191,8 +191,10 @@ def _timed(model, schedule, update, source, batch_size):
     return (marks[3] - marks[2]) / TIMED_STEPS
 
 
-def _spent(schedule, epochs, steps_per_epoch, price):
-    """What was spent after each batch of so many epochs: an array."""
+def spending(
+    schedule: Schedule, epochs: int, steps_per_epoch: int, price: Callable[[Any], float]
+) -> np.ndarray:
+    """What was spent after each batch of so many epochs."""
     schedule.prepare(epochs)
     prices: dict[Any, float] = {}
     rng = np.random.default_rng(0)

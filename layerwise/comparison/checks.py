@@ -1,5 +1,6 @@
 """What is wrong with the arguments of a comparison is said before anything is trained."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,8 @@ def check_grid(grid: Any) -> None:
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")
     if grid.seeds > FIRST_TUNING_SEED:
         raise ValueError(f"seeds must be at most {FIRST_TUNING_SEED}, got {grid.seeds}.")
-    if grid.target is not None and not isinstance(grid.target, (int, float)):
+    number = isinstance(grid.target, (int, float)) and not isinstance(grid.target, bool)
+    if grid.target is not None and not (number and math.isfinite(grid.target)):
         raise ValueError(f"target must be a validation score, or None, got {grid.target!r}.")
     if grid.budget not in BUDGETS:
         raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, got {grid.budget!r}.")

@@ -3,7 +3,7 @@
 import functools
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,13 +141,21 @@ def row_of(identity: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     return row
 
 
-def with_target(row: dict[str, Any], curve: pd.DataFrame, target: float | None) -> dict[str, Any]:
+def with_target(
+    row: dict[str, Any], curve: pd.DataFrame, targets: Sequence[float] | None
+) -> dict[str, Any]:
     """The row with its target and what it took: empty where it was missed, never the cap.
 
     The evaluation before training reaches nothing.
+
+    Args:
+        row: A row of `runs` without its target.
+        curve: Its rows of `curves`.
+        targets: One for each validation part, of which the run of seed s has the one at `s % len(targets)`.
     """
+    target = None if targets is None else targets[row["seed"] % len(targets)]
     validation = curve[(curve["split"] == "validation") & (curve["epoch"] > 0)]
-    sign = sign_of(row)
+    sign = -1 if row["direction"] == "min" else 1
     goal = np.inf if target is None or pd.isna(target) else sign * target
     there = validation[sign * validation["score"] >= goal]
     first = None if there.empty else there.iloc[0]
@@ -163,9 +171,12 @@ def with_target(row: dict[str, Any], curve: pd.DataFrame, target: float | None) 
     }
 
 
-def sign_of(row: Mapping[str, Any] | pd.Series) -> int:
-    """1 where a greater score is better in a row of `runs`, -1 where a smaller one is."""
-    return -1 if row["direction"] == "min" else 1
+def sign_of(runs: pd.DataFrame) -> int:
+    """1 where a greater score is better in the runs of a task, -1 where a smaller one is; a run that failed before it had
+    a metric does not say.
+    """
+    known = runs["direction"][runs["metric"].notna() & (runs["metric"] != "")]
+    return -1 if len(known) and known.iloc[0] == "min" else 1
 
 
 def metric_of(runs: pd.DataFrame) -> str:

@@ -1,7 +1,6 @@
 """The answer of a comparison as Markdown."""
 # ruff: noqa: RUF001 (a multiplication sign is meant)
 
-import numpy as np
 import pandas as pd
 
 from layerwise.comparison import intervals, settings, tuning
@@ -23,9 +22,10 @@ def table(runs: pd.DataFrame, summary: pd.DataFrame, relative: pd.DataFrame, bas
         own = runs[(runs[TASK] == list(task)).all(axis=1)]
         metric = metric_of(own).replace("_", " ")
         percent = "accuracy" in metric
-        target = own["target"].max()
-        said = f"{target:.1%}" if percent else f"{target:.3g}"
-        goal = "no target" if np.isnan(target) else f"target {said} validation {metric}"
+        targets = own["target"].dropna()
+        ends = (targets.min(), targets.max()) if len(targets) else ()
+        said = " to ".join(dict.fromkeys(f"{t:.1%}" if percent else f"{t:.3g}" for t in ends))
+        goal = f"target {said} validation {metric}" if said else "no target"
         budget = ", ".join(f"equal {name}" for name in own["budget"].dropna().unique())
         name = ", ".join(part for part in task if part != "none")
         parts += [f"**{name}** ({goal}{'; ' + budget if budget else ''})", ""]

@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from layerwise.comparison import settings
-from layerwise.comparison.budget import Plan, Prices, flops_of, plan, plan_within
+from layerwise.comparison.budget import Plan, Prices, flops_of, plan, plan_within, spending
 from layerwise.comparison.grid import Cell, Grid
+from layerwise.comparison.seeds import derive
 from layerwise.comparison.settings import Setting
 
 
@@ -24,19 +27,22 @@ class Planner:
     def __init__(self, grid: Grid):
         self.grid = grid
         self._prices: dict[Any, Prices] = {}
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, tuple[Any, Plan | None]] = {}
         self._flops: dict[Any, Callable[[Any], float]] = {}
 
-    def plan(self, cell: Cell, setting: Setting) -> Plan:
-        """How long the runs of a cell train; the learning rate does not matter.
+    def plan(self, cell: Cell, setting: Setting, seed: int = 0) -> Plan:
+        """How long a run of a cell trains; the learning rate does not matter, and the seed where orders are random.
 
         Raises:
             ValueError: The schedule allows no number of epochs.
         """
         key = cell, settings.without_rate(setting)
         if key not in self._plans:
-            self._plans[key] = self._planned(cell, setting)
-        return self._plans[key]
+            terms = self._terms(cell, setting)
+            found = self._planned(cell, terms, 0)
+            self._plans[key] = terms, None if self._is_random(cell, terms, found.epochs) else found
+        terms, shared = self._plans[key]
+        return shared or self._planned(cell, terms, seed)
 
     def flops(self, cell: Cell, setting: Setting) -> Callable[[Any], float]:
         """`flops(work)`: what an Update, or a look at gradients, of a cell's schedule takes on a batch of the runs."""
@@ -46,25 +52,43 @@ class Planner:
             self._flops[key] = self._priced(cell, setting).flops(own)
         return self._flops[key]
 
-    def _planned(self, cell, setting):
+    def _terms(self, cell, setting):
+        """`(schedule, price, budget, FLOPs of its Updates)`; the budget is `None` where epochs are given."""
         grid = self.grid
         steps, prices = grid.steps_per_epoch(cell), self._priced(cell, setting)
         own = grid.schedule(cell, setting)
         first, reference = dataclasses.replace(cell, schedule=grid.baseline), grid.reference(cell)
         same = settings.without_rate(setting) == settings.without_rate(reference)
-        is_reference = cell == first and same
-        if grid.budget == "epochs" or is_reference:
-            return plan(own, steps, grid.epochs, prices.flops(own))
+        flops = prices.flops(own)
+        if grid.budget == "epochs" or (cell == first and same):
+            return own, flops, None, flops
         baseline, theirs = grid.schedule(first, reference), self._priced(first, reference)
         if grid.budget == "flops":
-            budget = plan(baseline, steps, grid.epochs, theirs.flops(baseline)).flops
-            return plan_within(own, steps, grid.epochs, prices.flops(own), float(budget or 0))
-        data = grid.datasets[cell.dataset].source, grid.batch_size
-        price = _nanoseconds(theirs.seconds(baseline, *data))
-        budget = plan(baseline, steps, grid.epochs, price).flops
-        price = _nanoseconds(prices.seconds(own, *data))
-        found = plan_within(own, steps, grid.epochs, price, float(budget or 0))
-        return flops_of(own, found, steps, prices.flops(own))
+            price, their_price = flops, theirs.flops(baseline)
+        else:
+            data = grid.datasets[cell.dataset].source, grid.batch_size
+            their_price = _nanoseconds(theirs.seconds(baseline, *data))
+            price = _nanoseconds(prices.seconds(own, *data))
+        budget = plan(baseline, steps, grid.epochs, their_price).flops
+        return own, price, float(budget or 0), flops
+
+    def _is_random(self, cell, terms, epochs):
+        """Whether what a schedule costs, batch by batch, depends on its seed."""
+        own, price, *_ = terms
+        steps, spent = self.grid.steps_per_epoch(cell), {}
+        for seed in (0, 1):
+            own.seed = seed
+            spent[seed] = spending(own, epochs, steps, price)
+        return not np.array_equal(spent[0], spent[1])
+
+    def _planned(self, cell, terms, seed):
+        own, price, budget, flops = terms
+        own.seed = derive("schedule", seed)  # as the run has it
+        steps = self.grid.steps_per_epoch(cell)
+        if budget is None:
+            return plan(own, steps, self.grid.epochs, price)
+        found = plan_within(own, steps, self.grid.epochs, price, budget)
+        return found if self.grid.budget == "flops" else flops_of(own, found, steps, flops)
 
     def _priced(self, cell, setting):
         own = [settings.arguments_of(setting, owner) for owner in ("model", "optimizer")]

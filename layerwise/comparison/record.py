@@ -21,7 +21,7 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.result import Comparison
-from layerwise.comparison.targets import settled, targeted
+from layerwise.comparison.targets import Targets, settled, targeted
 from layerwise.comparison.workers import Workers
 
 SECONDS_BETWEEN_WRITES = 10
@@ -49,7 +49,7 @@ class Record:
             self.done, self.done_curves = frames.read(folder)
             self.done_probes = frames.read_probes(folder)
         self._with_target: dict[tuple, dict] = {}
-        self._targets: dict[Cell, tuple[int, float | None]] = {}
+        self._targets: dict[Cell, tuple[int, Targets | None]] = {}
         self._written = 0.0
         if not self.done.empty or len(journal):
             self._check()
@@ -95,7 +95,7 @@ class Record:
         for entry in entries:
             of_cell[Cell.of(entry[0])].append(entry)
         targets = {
-            cell.task: self._target(cell, of_cell[cell])
+            cell.task: self._targets_of(cell, of_cell[cell])
             for cell in self.grid.cells()
             if cell.schedule == self.grid.baseline
         }
@@ -104,17 +104,17 @@ class Record:
             entries = list(itertools.chain.from_iterable(counted))
         ordered = []
         for row, curve in sorted(entries, key=lambda entry: self._place(entry[0])):
-            target = targets[Cell.of(row).task]
-            key = row["run_id"], row["tuned_for"], target
+            own = targets[Cell.of(row).task]
+            key = row["run_id"], row["tuned_for"], own
             if key not in self._with_target:
-                self._with_target[key] = frames.with_target(row, curve, target)
+                self._with_target[key] = frames.with_target(row, curve, own)
             ordered.append(self._with_target[key])
         runs = frames.run_frame(ordered)
         found = [curves[run_id] for run_id in runs["run_id"] if run_id in curves]
         return runs, pd.concat(found, ignore_index=True) if found else none
 
-    def _target(self, cell, entries):
-        """The target of a task, from its baseline's runs: worked out again only where there are more of them."""
+    def _targets_of(self, cell, entries):
+        """The targets of a task, from its baseline's runs: worked out again only where there are more of them."""
         known = self._targets.get(cell)
         if known is None or known[0] != len(entries):
             self._targets[cell] = known = len(entries), settled(self.grid, cell, entries)
@@ -177,9 +177,9 @@ class Record:
             )
 
 
-def _that_count(entries, target):
+def _that_count(entries, targets):
     """The runs of a cell, less measured ones of a setting that more tuning runs no longer choose."""
-    chosen = tuning.chosen(targeted(entries, target), target)
+    chosen = tuning.chosen(targeted(entries, targets), targets)
     purposes = {settings.key_of(setting): purpose for purpose, setting in chosen.items()}
     for row, curve in entries:
         if row["phase"] == "tune":

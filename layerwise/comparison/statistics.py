@@ -221,7 +221,7 @@ def _metric(name, measured, theirs):
         result |= dict(zip(suffixes, intervals.mean(difference), strict=True))
         result["p"] = intervals.p_value(difference)
         more = METRICS[name]
-        more = sign_of(measured.iloc[0]) > 0 if more is None else more
+        more = sign_of(measured) > 0 if more is None else more
         suffixes = ("improvement", "improvement_low", "improvement_high")
         found = intervals.improvement(values, reference, more)
         result |= dict(zip(suffixes, found, strict=True))

@@ -1,4 +1,4 @@
-"""Targets: what the tuning runs of a cell lead to: the next ones, and the target of its task."""
+"""Targets: what the tuning runs of a cell lead to: the next ones, and the targets of its task, one a validation part."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,16 +9,17 @@ from layerwise.comparison import frames, settings, tuning
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.settings import Setting
 
+Targets = tuple[float, ...]
 Entry = tuple[dict[str, Any], pd.DataFrame]  # a row of `runs` without its target, and its curve
 
 
-def targeted(entries: Iterable[Entry], target: float | None) -> pd.DataFrame:
-    """Runs as the frame `runs`, with what it took to reach a target."""
-    return frames.run_frame([frames.with_target(row, curve, target) for row, curve in entries])
+def targeted(entries: Iterable[Entry], targets: Targets | None) -> pd.DataFrame:
+    """Runs as the frame `runs`, with what it took to reach their target."""
+    return frames.run_frame([frames.with_target(row, curve, targets) for row, curve in entries])
 
 
 def trials_left(
-    grid: Grid, cell: Cell, entries: list[Entry], target: float | None
+    grid: Grid, cell: Cell, entries: list[Entry], targets: Targets | None
 ) -> list[tuple[Setting, int]]:
     """The tuning runs of a cell that can be carried out now, in any order; none when its tuning is over.
 
@@ -29,13 +30,13 @@ def trials_left(
         grid: The grid.
         cell: One of its cells.
         entries: The runs of this cell that there are.
-        target: The target of its task; the baseline's own runs set it and need none.
+        targets: The targets of its task; the baseline's own runs set them and need none.
     """
     there = {key: entry for entry in entries if (key := trial_of(entry[0]))[0] == "tune"}
     known: list[Entry] = []
     while True:
-        goal = goal_of(grid, cell, known, target)
-        trials = tuning.next_trials(grid, cell, targeted(known, goal), goal)
+        goals = goals_of(grid, cell, known, targets)
+        trials = tuning.next_trials(grid, cell, targeted(known, goals), goals)
         keys = [("tune", settings.key_of(setting), seed) for setting, seed in trials]
         left = [trial for key, trial in zip(keys, trials, strict=True) if key not in there]
         if left or not trials:
@@ -48,19 +49,20 @@ def trial_of(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["phase"], settings.key_of(settings.setting_of(row)), int(row["seed"])
 
 
-def goal_of(
-    grid: Grid, cell: Cell, entries: list[Entry], target: float | None = None
-) -> float | None:
-    """The target that a cell goes by: the one that was given, for the baseline that of its tuning runs, else the task's."""
+def goals_of(
+    grid: Grid, cell: Cell, entries: list[Entry], targets: Targets | None = None
+) -> Targets | None:
+    """The targets that a cell goes by: the one given, for the baseline those of its tuning runs, else the task's."""
     if grid.target is not None:
-        return grid.target
+        return (grid.target,)
     if cell.schedule != grid.baseline:
-        return target
-    return tuning.target_of(targeted(entries, None)) if entries else None
+        return targets
+    parts = grid.datasets[cell.dataset].folds or 1
+    return tuning.targets_of(targeted(entries, None), parts) if entries else None
 
 
-def settled(grid: Grid, baseline: Cell, entries: list[Entry]) -> float | None:
-    """The target of a task; `None` while its baseline's tuning is not over, or where none of these runs finished.
+def settled(grid: Grid, baseline: Cell, entries: list[Entry]) -> Targets | None:
+    """The targets of a task; `None` while its baseline's tuning is not over, or where none of these runs finished.
 
     Args:
         grid: The grid.
@@ -69,4 +71,4 @@ def settled(grid: Grid, baseline: Cell, entries: list[Entry]) -> float | None:
     """
     if grid.target is None and trials_left(grid, baseline, entries, None):
         return None
-    return goal_of(grid, baseline, entries)
+    return goals_of(grid, baseline, entries)

@@ -1,6 +1,7 @@
 """What the tuning runs decide: each schedule's settings, for cost and for score, and the target."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,28 +45,36 @@ def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
     return settings.setting_of(best)
 
 
-def target_of(runs: pd.DataFrame) -> float | None:
-    """The target of a task: the median best validation score in the tuning runs of the baseline, as tuned for score,
-    less a margin: two standard errors of such a score, or a hundredth of it, whichever is more.
+def targets_of(runs: pd.DataFrame, parts: int = 1) -> tuple[float, ...] | None:
+    """The targets of a task, one for each validation part, as one part is harder than another: the median best validation
+    score there in the tuning runs of the baseline, as tuned for score, less a margin: two standard errors of such a score,
+    or a hundredth of it, whichever is more.
 
     Args:
         runs: The rows of `runs` of the baseline's cell.
+        parts: Validation parts, of which the run of seed s has the one at `s % parts`.
 
     Returns:
-        A validation score, or None where no run of the tuned baseline finished.
+        Validation scores; a part that none of these runs had goes by all of them. None where no run of the tuned baseline
+        finished.
     """
     tune = runs[(runs["phase"] == "tune") & _has(runs, tuned(runs, "score"))]
     finished = tune[tune["status"] == "finished"]
     if finished.empty:
         return None
+    of_part = dict(iter(finished.groupby(finished["seed"] % parts)))
+    return tuple(_below(of_part.get(part, finished)) for part in range(parts))
+
+
+def _below(finished):
     best = float(finished["best_validation_score"].median())
     error = finished["best_validation_score_error"].astype("float64").median()
     margin = np.nanmax([STANDARD_ERRORS * error, SHARE * abs(best)])
-    return best - frames.sign_of(finished.iloc[0]) * float(margin)
+    return best - frames.sign_of(finished) * float(margin)
 
 
 def next_trials(
-    grid: Grid, cell: Cell, runs: pd.DataFrame, target: float | None
+    grid: Grid, cell: Cell, runs: pd.DataFrame, targets: Sequence[float] | None
 ) -> list[tuple[Setting, int]]:
     """The tuning runs that a cell needs next: first the grid, then the neighbours of the best, also beyond the edges of the
     grid; or the setting that Optuna asks for.
@@ -74,21 +83,21 @@ def next_trials(
         grid: The grid.
         cell: One of its cells.
         runs: Its tuning runs, all that were needed so far, with their target.
-        target: The target; `None` where there is none (yet): the grid then grows for the score alone.
+        targets: The targets; `None` where there are none (yet): the grid then grows for the score alone.
     """
     if grid.tuner == "optuna":
-        return _asked(grid, cell, runs, target)
+        return _asked(grid, cell, runs, targets)
     if runs.empty:
         return grid.trials(cell)
     if not (runs["status"] == "finished").any():
         return []
-    chosen = [tuned(runs, purpose) for purpose in (PURPOSES if target is not None else ("score",))]
+    chosen = [tuned(runs, purpose) for purpose in (PURPOSES if targets is not None else ("score",))]
     tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
     more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
     return list(itertools.product(more, seeds_of("tune", grid.tuning_seeds)))
 
 
-def _asked(grid, cell, runs, target):
+def _asked(grid, cell, runs, targets):
     """The first half is asked for what has the best score, the rest for what is cheapest to the target: the baseline's own
     is that of its runs so far.
     """
@@ -96,7 +105,7 @@ def _asked(grid, cell, runs, target):
     count = grid.n_settings(cell)
     if len(outcomes) >= count:
         return []
-    purpose = "score" if target is None or len(outcomes) < -(-count // 2) else "cost"
+    purpose = "score" if targets is None or len(outcomes) < -(-count // 2) else "cost"
     tried = [(settings.setting_of(row), float(row[purpose])) for _, row in outcomes.iterrows()]
     setting = tpe.ask(grid.values(cell), tried, count)
     if setting is None:
@@ -104,10 +113,10 @@ def _asked(grid, cell, runs, target):
     return [(setting, seed) for seed in seeds_of("tune", grid.tuning_seeds)]
 
 
-def chosen(runs: pd.DataFrame, target: float | None) -> dict[str, Setting]:
+def chosen(runs: pd.DataFrame, targets: Sequence[float] | None) -> dict[str, Setting]:
     """`{purpose: setting}` to measure: one entry where the best setting for the score is the best for cost, too."""
     found = {"score": tuned(runs, "score")}
-    if target is not None:
+    if targets is not None:
         cost = tuned(runs, "cost")
         if settings.key_of(cost) != settings.key_of(found["score"]):
             found["cost"] = cost
@@ -163,7 +172,7 @@ def _outcomes(runs, sort=True):
     """
     tune = runs[runs["phase"] == "tune"]
     usable = tune["status"] == "finished"
-    sign = frames.sign_of(tune.iloc[0])
+    sign = frames.sign_of(tune)
     columns = ["learning_rate", *settings.knobs_of(tune.columns)]
     score = -sign * tune["best_validation_score"].astype("float64")
     loss = tune["best_validation_loss"].astype("float64")

@@ -51,7 +51,7 @@ class Worker:
                 "KERAS_BACKEND and on devices of one kind."
             )
         try:
-            plan = run.plan or self._planner.plan(run.cell, run.setting)
+            plan = run.plan or self._planner.plan(run.cell, run.setting, run.seed)
         except Exception as error:  # a run that cannot be planned is a failed run
             return self.failed(run, in_short(error))
         outcome = self._at(run.cell).run(run.setting, run.seed, plan, run.phase == "measure")

@@ -32,6 +32,9 @@ dataset, model, schedule, optimizer, regularizer, tuned_for, learning_rate, n_ru
 reach_high
 """
 METRICS = "area_under_curve, train_loss, test_loss, test_score, score_gap"
+RELATIVE = """
+ratio, ratio_low, ratio_high, ratio_p, restricted, restricted_low, restricted_high
+"""
 SUFFIXES = """
 mean, low, high, difference, difference_low, difference_high, p, improvement, improvement_low, improvement_high
 """
@@ -51,7 +54,12 @@ def test_columns_are_those_of_the_design():
         for clock in ("epochs", "updates", "flops", "seconds")
         for end in ("median", "low", "high")
     ]
-    assert [*names(SUMMARY), *clocks, *metrics] == SUMMARY_COLUMNS
+    relative = [
+        f"{clock}_{column}"
+        for clock in ("epochs", "updates", "flops", "seconds")
+        for column in names(RELATIVE)
+    ]
+    assert [*names(SUMMARY), *clocks, *relative, *metrics] == SUMMARY_COLUMNS
 
 
 def outcome(accuracies, losses, status="finished"):
@@ -106,10 +114,13 @@ def test_row_of_a_run_that_failed_before_it_began():
     assert frame.loc[0, "updates"] is pd.NA and not frame.loc[0, "reached"]
 
 
+ROW = {"direction": "max", "seed": 0}
+
+
 @pytest.mark.parametrize("target, epoch", [(0.5, 1), (0.75, 3), (0.8, 3), (0.05, 1)])
 def test_target_is_reached_at_the_first_evaluation_that_has_it(target, epoch):
     made = outcome([0.1, 0.6, 0.3, 0.8, 0.7], [1] * 5)
-    row = frames.with_target({"direction": "max"}, frames.curve_of("r", made), target)
+    row = frames.with_target(ROW, frames.curve_of("r", made), (target,))
     assert row["reached"]
     assert row["epochs_to_target"] == epoch
     assert row["updates_to_target"] == 3 * epoch
@@ -120,10 +131,10 @@ def test_target_is_reached_at_the_first_evaluation_that_has_it(target, epoch):
 def test_less_is_better_where_the_metric_says_so():
     made = outcome([2.0, 0.6, 0.3, 0.8, 0.3], [1, 1, 0.5, 1, 0.4])
     made.direction = "min"
-    row = frames.row_of({"run_id": "r"}, made)
+    row = frames.row_of({"run_id": "r", "seed": 0}, made)
     assert row["best_epoch"] == 4  # the least error, the tie to the lower loss
     assert row["score_gap"] == pytest.approx(-0.02), "train errs more than test"
-    row = frames.with_target(row, frames.curve_of("r", made), 0.5)
+    row = frames.with_target(row, frames.curve_of("r", made), (0.5,))
     assert row["epochs_to_target"] == 2
 
 
@@ -131,7 +142,7 @@ def test_less_is_better_where_the_metric_says_so():
 def test_a_missed_target_is_empty_and_never_the_cap(target):
     made = outcome([0.1, 0.8, 0.7], [1] * 3)
     frame = frames.run_frame(
-        [frames.with_target({"direction": "max"}, frames.curve_of("r", made), target)]
+        [frames.with_target(ROW, frames.curve_of("r", made), target and (target,))]
     )
     assert not frame.loc[0, "reached"]
     clocks = [f"{clock}_to_target" for clock in ("epochs", "updates", "flops", "seconds")]

@@ -7,7 +7,7 @@ from layerwise.comparison.tuning import (
     chosen,
     next_trials,
     of_purpose,
-    target_of,
+    targets_of,
     tuned,
 )
 from tests.comparison import problems
@@ -76,23 +76,45 @@ def test_tuned_for_cost(flops, expected):
         {rate: [("finished", scores[rate], 1, one) for one in some] for rate, some in flops.items()}
     )
     assert tuned(runs, "cost") == {"learning_rate": expected}
-    picked = chosen(runs, 0.7)
+    picked = chosen(runs, (0.7,))
     assert set(picked) == ({"score"} if expected == 0.3 else {"score", "cost"})
 
 
-def test_target_lies_two_standard_errors_or_a_hundredth_below_the_median_best():
+def test_targets_lie_two_standard_errors_or_a_hundredth_below_the_median_best():
     good = [("finished", score, 1) for score in (0.9, 0.7, 0.95)]
     scores = {0.1: good, 0.3: [("finished", 0.5, 1)] * 3}
     error = "best_validation_score_error"
-    assert target_of(tuning_runs(scores, **{error: 0.02})) == pytest.approx(0.9 - 0.04)
-    assert target_of(tuning_runs(scores, **{error: 0.001})) == pytest.approx(0.9 - 0.009)
-    assert target_of(tuning_runs(scores, **{error: np.nan})) == pytest.approx(0.9 - 0.009)
+    for given, expected in ((0.02, 0.9 - 0.04), (0.001, 0.9 - 0.009), (np.nan, 0.9 - 0.009)):
+        assert targets_of(tuning_runs(scores, **{error: given})) == (pytest.approx(expected),)
     errors = {0.1: [("finished", 2.0, 1)], 0.3: [("finished", 3.0, 1)]}
-    assert target_of(tuning_runs(errors, direction="min", **{error: 0.2})) == pytest.approx(2.4)
+    found = targets_of(tuning_runs(errors, direction="min", **{error: 0.2}))
+    assert found == (pytest.approx(2.4),)
+
+
+def test_each_validation_part_has_a_target_of_its_own():
+    # Seeds 1000, 1001, ... have the parts 1, 2, 0, 1, 2 of three.
+    scores = {0.1: [("finished", score, 1) for score in (0.9, 0.8, 0.7, 0.92, 0.82)]}
+    runs = tuning_runs(scores, best_validation_score_error=0.01)
+    assert targets_of(runs, 3) == pytest.approx((0.7 - 0.02, 0.91 - 0.02, 0.81 - 0.02))
+    # Nobody had part 0: it goes by all runs there are.
+    assert targets_of(runs[:2], 3) == pytest.approx((0.85 - 0.02, 0.9 - 0.02, 0.8 - 0.02))
+    curve = frames.curve_frame([{"epoch": 1, "flops": 9, "split": "validation", "score": 0.75}])
+    row = {"direction": "max"}
+    for seed, target in ((0, 0.68), (1, 0.89), (2, 0.79), (3, 0.68), (1000, 0.89)):
+        found = frames.with_target(row | {"seed": seed}, curve, (0.68, 0.89, 0.79))
+        assert (found["target"], found["reached"]) == (target, target <= 0.75)
 
 
 def test_no_target_where_nothing_finished():
-    assert target_of(tuning_runs({0.1: [("diverged", 0.9, 1)]})) is None
+    assert targets_of(tuning_runs({0.1: [("diverged", 0.9, 1)]})) is None
+
+
+def test_a_run_that_failed_before_it_had_a_metric_does_not_say_which_way_is_better():
+    good = [("finished", 0.5, 1)], [("finished", 0.9, 1)]
+    runs = tuning_runs(dict(zip((0.1, 0.3), good, strict=True)), direction="min")
+    failed = problems.run_row("s", 1000, "tune", 1.0, status="failed", metric="", direction="max")
+    runs = frames.run_frame([failed, *runs.to_dict("records")])
+    assert tuned(runs, "score") == {"learning_rate": 0.1}
 
 
 def test_edge_of_what_was_tried():
@@ -122,7 +144,7 @@ def test_the_grid_grows_until_the_best_lies_inside_at_most_three_times_a_side():
     assert play(grid, cell, lambda rate: -abs(rate - 0.4)) == [0.1, 0.2, 0.4, 0.8]
     assert play(grid, cell, lambda rate: rate) == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert play(grid, cell, lambda rate: -rate) == [0.1, 0.2, 0.05, 0.025, 0.0125]
-    both = play(grid, cell, lambda rate: rate, lambda rate: round(10000 * rate), target=0.5)
+    both = play(grid, cell, lambda rate: rate, lambda rate: round(10000 * rate), target=(0.5,))
     assert sorted(both) == [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
 
 

@@ -88,12 +88,13 @@ def _lines(axes, scene, data, names, clock, column):
         axes.fill_between(
             rows[clock], rows["low"], rows["high"], color=look.color, alpha=0.18, linewidth=0
         )
-    if column == "score" and not np.isnan(scene.target):
-        axes.axhline(scene.target, color="0.4", linewidth=1.2, linestyle=":")
+    for target in scene.targets if column == "score" else ():
+        axes.axhline(target, color="0.4", linewidth=1.2, linestyle=":")
+    if column == "score" and scene.targets:
         axes.text(
             0.015,
-            scene.target,
-            "target",
+            scene.targets[-1],
+            "target" if len(scene.targets) == 1 else "targets, by validation part",
             transform=axes.get_yaxis_transform(),
             va="bottom",
             color="0.4",
@@ -110,12 +111,12 @@ def _limits(axes, scene, data, column):
         top = ends[1]
     else:
         low = ends[0]
-    if not np.isnan(scene.target):
-        low, top = min(low, scene.target), max(top, scene.target)
+    if scene.targets:
+        low, top = min(low, scene.targets[0]), max(top, scene.targets[-1])
         if scene.percent:
-            low = max(low, scene.target - 0.2)  # what matters is near the target
+            low = max(low, scene.targets[0] - 0.2)  # what matters is near the target
         elif scene.sign < 0:
-            top = min(top, 5 * scene.target)
+            top = min(top, 5 * scene.targets[-1])
     if scene.percent:
         top = min(1.0, top + 0.005)
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

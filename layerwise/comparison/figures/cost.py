@@ -20,12 +20,10 @@ def figure(scene: Scene) -> Figure:
     drawn, axes = style.subplots(
         1, 5, figsize=(18, 2.8 + 0.42 * len(names)), sharey=True, width_ratios=[0.3, 1, 1, 1, 0.9]
     )
-    target = f"{scene.said(scene.target)} validation {scene.metric}"
-    target = "the target" if np.isnan(scene.target) else target
     greedy = " A greedy stage counts with its own head." * any("greedy" in name for name in names)
     style.heading(
         drawn,
-        f"What does it cost to reach {target}?",
+        f"What does it cost to reach {scene.goal}?",
         f"{scene}. Multiples of what {scene.baseline} training needs (1×), paired by seed, "
         f"{scene.tuned_for_cost}. Dots: median over {scene.n_seeds} seeds, a miss costs infinitely much; hollow where some "
         f"missed the target; bars: 95 % intervals.{greedy}{scene.seconds}",

@@ -62,10 +62,18 @@ class Scene:
         """`{schedule: Look}`."""
         return looks(list(dict.fromkeys(self.all_runs["schedule"])), self.baseline)
 
+    @functools.cached_property
+    def targets(self) -> list[float]:
+        """The validation scores to reach, one for each validation part that differs; none if there is none."""
+        return sorted(self.runs["target"].dropna().unique())
+
     @property
-    def target(self) -> float:
-        """The validation score to reach; NaN if there is none."""
-        return self.runs["target"].max()
+    def goal(self) -> str:
+        """The target in words."""
+        if not self.targets:
+            return "the target"
+        ends = dict.fromkeys(map(self.said, (self.targets[0], self.targets[-1])))
+        return f"{' to '.join(ends)} validation {self.metric}"
 
     @property
     def metric(self) -> str:
@@ -86,7 +94,7 @@ class Scene:
     @property
     def sign(self) -> int:
         """1 where a greater score is better, else -1."""
-        return sign_of(self.runs.iloc[0])
+        return sign_of(self.runs)
 
     def said(self, score: float) -> str:
         """A score as text."""

@@ -1,7 +1,6 @@
 """Survival: how many runs have not reached the target yet, as cost goes on; and the mean cost up to a common limit."""
 # ruff: noqa: RUF001 (a multiplication sign is meant)
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -13,7 +12,7 @@ from layerwise.comparison.statistics import horizon, relative_costs, survival
 def figure(scene: Scene) -> Figure | None:
     """The share of runs still short of the target against FLOPs, and restricted mean costs over the baseline's."""
     shares = survival(scene.runs, "flops")
-    if np.isnan(scene.target) or not (shares["cost"] > 0).any():
+    if not scene.targets or not (shares["cost"] > 0).any():
         return None
     names, panels = scene.schedules, scene.panels()
     drawn, axes = style.subplots(
@@ -22,7 +21,7 @@ def figure(scene: Scene) -> Figure | None:
     limit = horizon(scene.runs, "flops")
     style.heading(
         drawn,
-        f"How many runs are still short of {scene.said(scene.target)} validation {scene.metric}?",
+        f"How many runs are still short of {scene.goal}?",
         f"{scene}, {scene.tuned_for_cost}, {scene.n_seeds} seeds. Dotted: the least that a run spent in all, up to where "
         "every run is known. Right: the mean FLOPs to the target over the baseline's, those of a run that had not reached "
         "it by then counted up to there; bars: 95 % intervals.",

@@ -18,7 +18,7 @@ CLOCKS = {
 
 def figure(scene: Scene) -> Figure | None:
     """Each run's epochs, updates, FLOPs and seconds to the target; a missed target has no time."""
-    if np.isnan(scene.target):
+    if not scene.targets:
         return None
     names = scene.schedules
     drawn, axes = style.subplots(
@@ -26,7 +26,7 @@ def figure(scene: Scene) -> Figure | None:
     )
     style.heading(
         drawn,
-        f"How long until {scene.said(scene.target)} validation {scene.metric}?",
+        f"How long until {scene.goal}?",
         f"{scene}, {scene.tuned_for_cost}. Small dots: runs; large: median, where a miss is infinite; bars: 95 % "
         "intervals. "
         f"Grey strip: how many of the runs missed the target.{scene.seconds}",
