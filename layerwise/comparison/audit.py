@@ -1,12 +1,15 @@
 """Audit: what the frames of a comparison cannot claim."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import pandas as pd
 
 from layerwise.comparison import settings, tuning
 from layerwise.comparison.frames import KEY, TASK
 from layerwise.comparison.intervals import LEAST_RUNS
 
-MOST = 1.1  # of what the schedules of a task spend under equal FLOPs, the largest over the smallest
+MOST = 1.1  # of what is spent under equal FLOPs: the largest over the smallest
 
 
 def audit(runs: pd.DataFrame) -> list[str]:
@@ -14,7 +17,8 @@ def audit(runs: pd.DataFrame) -> list[str]:
 
     Findings are: a cell of which no tuning run finished, or nothing was measured; a cell that was tuned to an edge of what
     was tried; a cell whose fastest setting in the tuning runs was not measured; a cell whose intervals rest on fewer than
-    five finished runs; and a task of equal FLOPs of which one schedule spent over 1.1 times what another did.
+    five finished runs; a run whose FLOPs are off those that were planned by more than a tenth; and a task of equal FLOPs of
+    which one schedule spent over 1.1 times what another did.
 
     Args:
         runs: The frame `runs`.
@@ -31,11 +35,30 @@ def audit(runs: pd.DataFrame) -> list[str]:
     for key, cell in runs.groupby(KEY, sort=False):
         row = dict(zip(KEY, key, strict=True))
         name = _name(row[name] for name in (*TASK, "schedule"))
-        for finding in [*_missing(cell), *_edges(cell), *_unmeasured(cell), *_few(cell)]:
+        for finding in [
+            *_missing(cell),
+            *_edges(cell),
+            *_unmeasured(cell),
+            *_few(cell),
+            *_unplanned(cell),
+        ]:
             findings.append(f"{name}: {finding}")
     for key, task in runs.groupby(TASK, sort=False):
-        findings += [f"{_name(key)}: {finding}" for finding in _unequal(task)]
+        findings += [f"{_name(key)}: {finding}" for finding in unequal(task)]
     return findings
+
+
+def unequal(task: pd.DataFrame) -> Iterator[str]:
+    """Where schedules of a task of equal FLOPs spent, in the mean of their runs, over `MOST` times what others did."""
+    equal = task[(task["budget"] == "flops") & (task["phase"] == "measure")]
+    finished = equal[equal["status"] == "finished"]
+    spent = finished["flops"].astype("float64").groupby(finished["schedule"], sort=False).mean()
+    spent = spent.dropna()
+    if len(spent) and spent.max() > MOST * spent.min():
+        yield (
+            f"{spent.idxmax()} spent {spent.max() / spent.min():.2f} times the FLOPs of {spent.idxmin()}, equal FLOPs "
+            f"allow {MOST}"
+        )
 
 
 def _name(words):
@@ -73,13 +96,11 @@ def _few(cell):
             yield f"{runs} finished with {words}, intervals need {LEAST_RUNS}"
 
 
-def _unequal(task):
-    equal = task[(task["budget"] == "flops") & (task["phase"] == "measure")]
-    finished = equal[equal["status"] == "finished"]
-    spent = finished["flops"].astype("float64").groupby(finished["schedule"], sort=False).mean()
-    spent = spent.dropna()
-    if len(spent) and spent.max() > MOST * spent.min():
-        yield (
-            f"{spent.idxmax()} spent {spent.max() / spent.min():.2f} times the FLOPs of {spent.idxmin()}, equal FLOPs "
-            f"allow {MOST}"
-        )
+def _unplanned(cell):
+    planned = cell[(cell["budget"] == "flops") & (cell["status"] == "finished")]
+    ratios = (
+        planned["flops"].astype("float64") / planned["planned_flops"].astype("float64")
+    ).dropna()
+    if len(ratios) and (ratios.max() > MOST or ratios.min() < 1 / MOST):
+        worst = ratios.iloc[np.argmax(np.abs(np.log(ratios)))]
+        yield f"a run spent {worst:.2f} times the FLOPs that were planned for it"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import BUDGETS
@@ -59,6 +60,17 @@ def check_target(target: float, name: str) -> None:
     if "accuracy" in name and not 0 < target <= 1:
         raise ValueError(
             f"target must be a validation score in the units of {name!r}, between 0 and 1, got {target!r}."
+        )
+
+
+def check_weighted(name: str, targets: np.ndarray) -> None:
+    """Raises ValueError where targets have no classes that `class_weight` could weigh: labels, one-hot rows or one unit."""
+    one = targets.size == len(targets) and np.array_equal(targets, np.round(targets))
+    rows = targets.ndim == 2 and np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all()
+    if not (one or rows):
+        raise ValueError(
+            f"class_weight weighs examples by their class, and the targets of {name!r}, of shape {targets.shape}, are "
+            "neither a label for each example nor one-hot rows: give sample weights, Data(train=(x, y, weights), ...)."
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from layerwise.comparison import frames, tuning
+from layerwise.comparison import audit, frames, tuning
 from layerwise.comparison.clusters import check_cluster, cluster_workers
 from layerwise.comparison.data import Data
 from layerwise.comparison.grid import Cell, Grid
@@ -248,6 +248,17 @@ def _warn(runs):
         warnings.warn(
             "What was tuned lies at the edge of what was tried, so that a better value may lie "
             f"beyond: {'; '.join(edges)}. Try more.",
+            stacklevel=3,
+        )
+    unequal = [
+        f"{Cell.of(rows.iloc[0])}".rpartition(" · ")[0] + f": {finding}"
+        for _, rows in runs.groupby(frames.TASK, sort=False)
+        for finding in audit.unequal(rows)
+    ]
+    if unequal:
+        warnings.warn(
+            f"Not all schedules spent what the baseline did: {'; '.join(unequal)}. A schedule of fixed stages, or a "
+            "callback that stops training, may allow no better: give more epochs, or compare with budget='epochs'.",
             stacklevel=3,
         )
 

@@ -146,7 +146,7 @@ def with_target(
 ) -> dict[str, Any]:
     """The row with its target and what it took: empty where it was missed, never the cap.
 
-    The evaluation before training reaches nothing.
+    The evaluation before training reaches nothing, and a run that did not finish misses.
 
     Args:
         row: A row of `runs` without its target.
@@ -156,7 +156,9 @@ def with_target(
     target = None if targets is None else targets[row["seed"] % len(targets)]
     validation = curve[(curve["split"] == "validation") & (curve["epoch"] > 0)]
     sign = -1 if row["direction"] == "min" else 1
-    goal = np.inf if target is None or pd.isna(target) else sign * target
+    goal = np.inf
+    if target is not None and not pd.isna(target) and row["status"] == "finished":
+        goal = sign * target
     there = validation[sign * validation["score"] >= goal]
     first = None if there.empty else there.iloc[0]
     clocks = {"epochs": "epoch", "updates": "update", "flops": "flops", "seconds": "train_seconds"}

@@ -10,8 +10,9 @@ from typing import Any
 
 import keras
 
+from layerwise.blocks.block import known_names
 from layerwise.comparison import settings
-from layerwise.comparison.checks import check_grid, check_made, check_target
+from layerwise.comparison.checks import check_grid, check_made, check_target, check_weighted
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import seeds_of
@@ -168,6 +169,7 @@ class Grid:
 
     def check(self) -> None:
         """Raises, before anything is trained, where something of the grid cannot be made or measured."""
+        self._check_searched()
         for cell in self.cells():
             for setting, _ in self.trials(cell):
                 self.config("schedule", cell, setting)
@@ -179,6 +181,8 @@ class Grid:
             cell = Cell(dataset, model, regularizer, next(iter(self.optimizers)), self.baseline)
             self.steps_per_epoch(cell)
             task = self.task(cell, self.model(cell, self.reference(cell)))
+            if self.class_weight is not None:
+                check_weighted(dataset, self.datasets[dataset].targets())
             if self.target is not None:
                 check_target(self.target, task.name)
 
@@ -196,6 +200,25 @@ class Grid:
         return self._made[key]
 
     # --- inside
+
+    def _check_searched(self):
+        """Raises ValueError where no schedule, or no optimizer, has an argument that is to be tuned."""
+        for name in self.search:
+            owner, _, argument = name.partition(".")
+            if owner == "model":
+                continue  # which is called with it, and says so itself
+            known = {
+                one
+                for cell in self.cells()
+                for one in self._arguments(
+                    owner, cell, {"learning_rate": float(self.learning_rates[cell.optimizer][0])}
+                )
+            }
+            if argument not in known:
+                raise ValueError(
+                    f"search tunes {name!r}, and no {owner} has an argument {argument!r}."
+                    f"{known_names(argument, sorted(known))}"
+                )
 
     def _values(self, cell):
         rates = tuple(map(float, self.learning_rates[cell.optimizer]))  # as frames hold them

@@ -8,13 +8,21 @@ from layerwise.comparison.frames import TASK, metric_of
 from layerwise.comparison.statistics import costs
 from layerwise.comparison.timings import whose_seconds
 
+MULTIPLES = (
+    ("updates", "ratio"),
+    ("flops", "ratio"),
+    ("flops", "restricted"),
+    ("seconds", "ratio"),
+)
+
 
 def table(runs: pd.DataFrame, summary: pd.DataFrame, relative: pd.DataFrame, baseline: str) -> str:
     """One table per task: cost to reach the target as a multiple of the baseline's, and
     generalization at the end.
 
     Costs are of the runs that were tuned for cost: medians over seeds, where a miss is infinite; multiples are paired by
-    seed. Generalization is of the runs that were tuned for score: means. Intervals are 95 %. Seconds are said to be alone
+    seed, and where both missed it is 1. Mean FLOPs count a run that missed up to the least that a finished run spent in
+    all. Generalization is of the runs that were tuned for score: means. Intervals are 95 %. Seconds are said to be alone
     where they are those of timing runs.
     """
     parts = []
@@ -29,7 +37,7 @@ def table(runs: pd.DataFrame, summary: pd.DataFrame, relative: pd.DataFrame, bas
         budget = ", ".join(f"equal {name}" for name in own["budget"].dropna().unique())
         name = ", ".join(part for part in task if part != "none")
         parts += [f"**{name}** ({goal}{'; ' + budget if budget else ''})", ""]
-        header = ["schedule", "tuned", "reached", "epochs", "updates", "FLOPs"]
+        header = ["schedule", "tuned", "reached", "epochs", "updates", "FLOPs", "mean FLOPs"]
         header += [f"seconds, {whose_seconds(own)}"]
         header += [f"test {metric}{', %' if percent else ''}", "test loss"]
         header += [f"{metric} gap{', points' if percent else ''}"]
@@ -56,8 +64,8 @@ def _cells(cell, scored, relative, is_baseline, percent):
         if not n_reached
         else "1×"
         if is_baseline
-        else _numbers(relative.loc[clock, ["ratio", "ratio_low", "ratio_high"]], "{:.2g}×")
-        for clock in ("updates", "flops", "seconds")
+        else _numbers(relative.loc[clock, [what, f"{what}_low", f"{what}_high"]], "{:.2g}×")
+        for clock, what in MULTIPLES
     ]
     factor = 100 if percent else 1
     form = "{:.1f}" if percent else "{:.3g}"

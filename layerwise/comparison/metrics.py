@@ -132,6 +132,16 @@ def _named(name, kind, from_logits):
     config["name"] = re.sub(r"_\d+$", "", config["name"])  # Keras numbers those of one name
     if "from_logits" in config:
         config["from_logits"] = from_logits
-    elif isinstance(metric, keras.metrics.BinaryAccuracy):
+    elif isinstance(metric, (keras.metrics.BinaryAccuracy, keras.metrics.BinaryIoU)):
         config["threshold"] = threshold
+    elif isinstance(metric, keras.metrics.FBetaScore) and kind == "binary":
+        if from_logits:
+            raise ValueError(
+                f"metric={name!r} takes probabilities, and the model's outputs are logits: let the model end in a sigmoid."
+            )
+        config["threshold"] = (
+            threshold  # else the largest of the outputs is what was predicted, of one unit always it
+        )
+    elif "thresholds" in config and config["thresholds"] is None:
+        config["thresholds"] = threshold
     return type(metric).from_config(config)

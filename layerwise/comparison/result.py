@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerwise.comparison import frames, markdown, statistics, timings
+from layerwise.comparison import audit, frames, markdown, statistics, timings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +75,10 @@ class Comparison:
     def seconds_per_update(self) -> pd.DataFrame:
         """What an Update of each schedule takes, alone on the machine, and over one of the baseline's."""
         return timings.seconds_per_update(self.runs, self.timings, self.baseline)
+
+    def audit(self) -> list[str]:
+        """What these runs cannot claim, a sentence for each finding: see `audit.audit`."""
+        return audit.audit(self.runs)
 
     def plot(self, folder: str | Path) -> list[Path]:
         """Draws every figure into a folder, from the frames alone, and returns the paths."""

@@ -22,6 +22,10 @@ def check_search(search: Mapping[str, Any]) -> None:
     """
     for name, values in search.items():
         owner, _, argument = name.partition(".")
+        if name == "optimizer.learning_rate":
+            raise ValueError(
+                "search tunes the optimizer's learning rate as 'learning_rate', not as 'optimizer.learning_rate'."
+            )
         if name != "learning_rate" and not (owner in OWNERS and argument):
             raise ValueError(
                 f"search tunes 'learning_rate', or an argument of the schedule, the optimizer or the model, such as "

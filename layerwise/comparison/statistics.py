@@ -31,6 +31,7 @@ _SUFFIXES = (
 )
 RELATIVE = (
     *("ratio", "ratio_low", "ratio_high", "ratio_p"),
+    *("improvement", "improvement_low", "improvement_high"),
     *("restricted", "restricted_low", "restricted_high"),
 )
 SUMMARY_COLUMNS = [
@@ -58,8 +59,8 @@ def summarize(
         relative: `relative_costs(runs, baseline)`, where it is at hand.
     """
     rows, references = [], _References(runs, baseline)
-    for key, purpose, measured in _cells(runs):
-        row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose}
+    for key, purpose, measured, own in _cells(runs):
+        row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose, "own": own}
         row |= settings.columns_of(settings.setting_of(measured.iloc[0]))
         n_reached, n_runs = int(measured["reached"].sum()), len(measured)
         row |= {"n_runs": n_runs, "n_finished": int((measured["status"] == "finished").sum())}
@@ -76,10 +77,11 @@ def summarize(
     knobs = settings.knobs_of(runs.columns)
     place = SUMMARY_COLUMNS.index("learning_rate") + 1
     columns = [*SUMMARY_COLUMNS[:place], *knobs, *SUMMARY_COLUMNS[place:]]
-    summary = pd.DataFrame(rows, columns=columns)
+    summary = pd.DataFrame(rows, columns=[*columns, "own"])
     for metric in METRICS:
         corrected = summary.groupby([*TASK, "tuned_for"], sort=False)[f"{metric}_p"]
         summary[f"{metric}_p"] = corrected.transform(intervals.holm)
+    summary = summary[summary.pop("own").astype(bool)].reset_index(drop=True)
     return _with_relative(summary, relative_costs(runs, baseline) if relative is None else relative)
 
 
@@ -118,8 +120,9 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Returns:
         A frame with one row per cell and clock (`epochs`, `updates`, `flops`, `seconds`): the key of the cell, `clock`,
         `ratio` (the median), `ratio_low`, `ratio_high`, `ratio_p` (of a sign test, corrected over the schedules of a task
-        (Holm)), `restricted` (the mean cost over the baseline's, both up to the least that a finished run of the task
-        spent), `restricted_low`, `restricted_high`, `n_reached`, `n_runs`.
+        (Holm)), `improvement` (how likely a run is cheaper than the baseline's, ties half), `improvement_low`,
+        `improvement_high`, `restricted` (the mean cost over the baseline's, both up to the least that a finished run
+        of the task spent), `restricted_low`, `restricted_high`, `n_reached`, `n_runs`.
     """
     rows = []
     tasks = dict(iter(runs.groupby(TASK, sort=False)))
@@ -134,8 +137,10 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
                 np.minimum(cell["value"], limit), np.minimum(cell["reference"], limit)
             )
             p = np.nan if key[KEY.index("schedule")] == baseline else intervals.sign_test(ratios)
+            cheaper = intervals.improvement(cell["value"], cell["reference"], False)
             counts = int(np.isfinite(cell["value"]).sum()), len(cell)
-            rows.append((*key, clock, *intervals.median(ratios), p, *restricted, *counts))
+            found = (*intervals.median(ratios), p, *cheaper, *restricted)
+            rows.append((*key, clock, *found, *counts))
     frame = pd.DataFrame(rows, columns=[*KEY, "clock", *RELATIVE, "n_reached", "n_runs"])
     tasks = frame.groupby([*TASK, "clock"], sort=False)
     frame["ratio_p"] = tasks["ratio_p"].transform(intervals.holm)
@@ -178,11 +183,17 @@ def _with_relative(summary, relative):
     return summary
 
 
-def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple, str, pd.DataFrame]]:
-    """`(key, purpose, measured runs)`."""
+def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple, str, pd.DataFrame, bool]]:
+    """`(key, purpose, measured runs, whether they are of their own)`: where one setting of a cell serves both purposes,
+    its runs are among the others of both.
+    """
     measured = runs[runs["phase"] == "measure"]
-    for (*key, purpose), rows in measured.groupby([*KEY, "tuned_for"], sort=False):
-        yield tuple(key), str(purpose), rows
+    purposes = measured.groupby(TASK, sort=False)["tuned_for"].unique()
+    for key, rows in measured.groupby(KEY, sort=False):
+        own = set(rows["tuned_for"])
+        for purpose in purposes[_task_of(key)]:
+            cell = tuning.of_purpose(rows, str(purpose))
+            yield tuple(key), str(purpose), cell, purpose in own
 
 
 class _References:

@@ -267,6 +267,9 @@ def _loss_for(kind, probabilities):
 def _are_probabilities(model, predictions):
     """Whether outputs are probabilities: by the last layer's activation, else by their values."""
     last = model.layers[-1] if model.layers else None
-    if getattr(last, "activation", None) is keras.activations.linear:
-        return False
+    activation = getattr(last, "activation", None)
+    if activation in (keras.activations.sigmoid, keras.activations.softmax):
+        return True
+    if activation is keras.activations.linear or not predictions.any():
+        return False  # all zero: a head that begins with zeros
     return bool((predictions >= 0).all() and (predictions <= 1).all())

@@ -118,7 +118,7 @@ class Trainer:
         for variable, value in self._state:
             variable.assign(value)
         if not _scheduled(optimizer):
-            self.model.optimizer.learning_rate = setting["learning_rate"]
+            self.model.optimizer.learning_rate = float(optimizer.learning_rate)
         self.model.set_weights(weights)
         self.model.stop_training = False
         for place, variable in enumerate(_seed_states(self.model)):

@@ -33,7 +33,8 @@ reach_high
 """
 METRICS = "area_under_curve, train_loss, test_loss, test_score, score_gap"
 RELATIVE = """
-ratio, ratio_low, ratio_high, ratio_p, restricted, restricted_low, restricted_high
+ratio, ratio_low, ratio_high, ratio_p, improvement, improvement_low, improvement_high, restricted,
+restricted_low, restricted_high
 """
 SUFFIXES = """
 mean, low, high, difference, difference_low, difference_high, p, improvement, improvement_low, improvement_high
@@ -114,7 +115,7 @@ def test_row_of_a_run_that_failed_before_it_began():
     assert frame.loc[0, "updates"] is pd.NA and not frame.loc[0, "reached"]
 
 
-ROW = {"direction": "max", "seed": 0}
+ROW = {"direction": "max", "seed": 0, "status": "finished"}
 
 
 @pytest.mark.parametrize("target, epoch", [(0.5, 1), (0.75, 3), (0.8, 3), (0.05, 1)])

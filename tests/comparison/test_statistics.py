@@ -106,6 +106,22 @@ def test_relative_costs_are_paired_and_a_miss_is_infinite():
     assert cost["restricted_low"] < restricted < cost["restricted_high"]
 
 
+def test_p_values_of_what_was_tuned_for_cost_are_corrected_over_all_schedules():
+    rng, rows = np.random.default_rng(0), []
+    for schedule in ("simultaneous", "a", "b", "c"):
+        for purpose in ("score", "cost") if schedule == "a" else ("score",):
+            rows += [
+                problems.run_row(schedule, k, tuned_for=purpose, test_score=0.1 * rng.normal())
+                for k in range(6)
+            ]
+    runs = problems.frames.run_frame(rows)
+    found = summarize(runs, "simultaneous").set_index(["schedule", "tuned_for"])["test_score_p"]
+    assert len(found) == 5
+    by_cost = runs[(runs["schedule"] != "a") | (runs["tuned_for"] == "cost")]
+    alone = summarize(by_cost.assign(tuned_for="score"), "simultaneous").set_index("schedule")
+    assert found[("a", "cost")] == alone["test_score_p"]["a"]
+
+
 def test_the_summary_has_relative_costs_in_the_rows_of_what_was_tuned_for_cost():
     runs = ratios([5, 30, 20, 99, None], [10] * 5)
     dear = runs[runs["schedule"] == "greedy"].assign(learning_rate=0.2, tuned_for="cost")

@@ -42,7 +42,8 @@ def stock(model, loss, metrics, y, x=X, weights=None):
         for one in metrics
     ]
     model.compile(loss=loss, weighted_metrics=metrics)
-    return model.evaluate(x, y, batch_size=len(y), sample_weight=weights, verbose=0)
+    found = model.evaluate(x, y, batch_size=len(y), sample_weight=weights, verbose=0)
+    return [np.ravel(one).item() for one in found] if isinstance(found, list) else found
 
 
 FROM_LOGITS = {
@@ -102,6 +103,36 @@ CASES = {
     ),
     "one logit": (dense(1), TWO, {}, ("BinaryCrossentropy", AT_ZERO), "binary_accuracy", "max"),
     "multi-label": (dense(3), MANY, {}, ("BinaryCrossentropy", AT_ZERO), "binary_accuracy", "max"),
+    "precision of a logit": (
+        dense(1),
+        TWO,
+        {"metric": "precision"},
+        ("BinaryCrossentropy", keras.metrics.Precision(thresholds=0.0)),
+        "precision",
+        "max",
+    ),
+    "f1 of one unit": (
+        dense(1, "sigmoid"),
+        TWO[:, None],
+        {"metric": "f1_score"},
+        ("binary_crossentropy", keras.metrics.F1Score(threshold=0.5)),
+        "f1_score",
+        "max",
+    ),
+    "begins with zeros": (
+        keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(3, kernel_initializer="zeros"),
+                keras.layers.Reshape((3,)),
+            ]
+        ),
+        LABELS,
+        {},
+        ("SparseCategoricalCrossentropy", "accuracy"),
+        "accuracy",
+        "max",
+    ),
     "numbers": (dense(1), NUMBERS, {}, ("mse", "mae"), "mean_absolute_error", "min"),
     "numbers, r2": (
         dense(1),
@@ -244,6 +275,7 @@ def test_predictions_that_are_not_finite_have_no_score():
         (dense(3), LABELS, {"metric": "nonsense"}, "name of a Keras metric"),
         (dense(1), NUMBERS, {"metric": "accuracy"}, "takes labels, and the targets are numbers"),
         (dense(3), np.eye(3)[LABELS], {"metric": "f1_score"}, "choose an average"),
+        (dense(1), TWO[:, None], {"metric": "f1_score"}, "let the model end in a sigmoid"),
     ],
 )
 def test_what_does_not_fit_is_said(model, y, given, message):

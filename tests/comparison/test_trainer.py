@@ -100,6 +100,17 @@ def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, ce
     assert problems.curve(problems.run(ours, 0.01, 2)) == first
 
 
+def test_an_optimizer_may_make_its_own_of_the_rate_that_is_tuned():
+    rates = {}
+    for factor in (1, 10):
+        grid = problems.grid(
+            optimizer=lambda learning_rate, k=factor: keras.optimizers.SGD(k * learning_rate)
+        )
+        ours = Trainer(grid, problems.cell("simultaneous"))
+        rates[factor] = [problems.curve(problems.run(ours, rate, 2)) for rate in (0.01, 0.1)]
+    assert rates[10][0] == rates[1][1] != rates[1][0]
+
+
 def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monkeypatch, trainers):
     seen = {}
     for schedule, ours in trainers.items():

@@ -99,7 +99,7 @@ def test_each_validation_part_has_a_target_of_its_own():
     # Nobody had part 0: it goes by all runs there are.
     assert targets_of(runs[:2], 3) == pytest.approx((0.85 - 0.02, 0.9 - 0.02, 0.8 - 0.02))
     curve = frames.curve_frame([{"epoch": 1, "flops": 9, "split": "validation", "score": 0.75}])
-    row = {"direction": "max"}
+    row = {"direction": "max", "status": "finished"}
     for seed, target in ((0, 0.68), (1, 0.89), (2, 0.79), (3, 0.68), (1000, 0.89)):
         found = frames.with_target(row | {"seed": seed}, curve, (0.68, 0.89, 0.79))
         assert (found["target"], found["reached"]) == (target, target <= 0.75)
