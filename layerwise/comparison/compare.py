@@ -80,7 +80,9 @@ def compare(
 
     *One target.* All schedules of a task (dataset, model, regularizer, optimizer) share one, set by the tuning runs of
     the tuned baseline before anything is measured: their median best validation score, less two standard errors of such
-    a score, or a hundredth of it, whichever is more. Before its first epoch no model reaches it.
+    a score, or a hundredth of it, whichever is more. Where validation parts differ (`Data(folds=...)`) each has a target of
+    its own, as one part is harder than another: give so many tuning seeds that the baseline meets each part. Before its
+    first epoch no model reaches it, and a run that diverges never does.
 
     *Pairs.* For a seed every schedule starts from the same weights and meets the same batches in the same order. The
     test part is reported and never used to choose.

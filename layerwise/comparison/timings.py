@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from layerwise.comparison import frames, settings, tuning
@@ -84,7 +85,8 @@ def applied(
     """Runs and curves with the seconds of timing runs in place of the grid's.
 
     A measured run takes the median over repetitions, up to the same epoch, of its cell's timed run: what a run takes
-    does not depend on its seed or learning rate. Where its cell was not timed the seconds of a measured run are empty.
+    does not depend on its seed or learning rate, but for what a random order adds to the last epoch. Where its cell was
+    not timed the seconds of a measured run are empty.
 
     Returns:
         `(runs, curves)`, the runs with a column `timed`; as they were, where there are no timings.
@@ -97,8 +99,12 @@ def applied(
     measured = runs["phase"] == "measure"
     source = {row["run_id"]: of.get(_programs(row)) for row in runs[measured].to_dict("records")}
 
+    last = timings.groupby("run_id")["epoch"].max().astype("float64")
+
     def at(names: pd.Series, epochs: pd.Series) -> Any:
-        places = pd.MultiIndex.from_arrays([names.map(source), epochs.astype("float64")])
+        timed = names.map(source)
+        until = np.minimum(epochs.astype("float64"), timed.map(last))
+        places = pd.MultiIndex.from_arrays([timed, until])
         return seconds.reindex(places).to_numpy()
 
     runs, curves = runs.assign(timed=True), curves.copy()

@@ -173,6 +173,17 @@ def test_a_comparison_keeps_its_timings_and_its_summary_is_of_them(compared):
     assert kept.equals(comparison.timings)
 
 
+def test_a_run_of_a_few_batches_more_than_its_timed_one_takes_as_long(compared):
+    comparison, _ = compared
+    runs, longer = comparison.runs.copy(), comparison.runs["phase"] == "measure"
+    runs.loc[longer, "epochs"] += 1  # as a random order may bring about
+    expected, _ = comparison.timed
+    found, _ = timings.applied(runs, comparison.curves, comparison.timings)
+    own = found.loc[longer, "train_seconds"]
+    np.testing.assert_array_equal(own, expected.loc[longer, "train_seconds"])
+    assert own.notna().all()
+
+
 @pytest.mark.parametrize("timed", [-1, 1.5, True])
 def test_the_number_of_timing_runs_is_checked_before_anything_is_trained(timed, tmp_path):
     with pytest.raises(ValueError, match="timed must be an int of at least 0"):
