@@ -125,10 +125,14 @@ def slices(planes: pd.DataFrame, directions: pd.DataFrame) -> Figure:
 
 
 PANELS = {
-    "updates_to_loss": ("Updates until the training loss is 0.1", True, intervals.median),
-    "test_score": ("Test accuracy", False, intervals.mean),
-    "all_weights": ("How many times too far all weights go together", True, intervals.mean),
-    "between_layers": ("How many times too far all layers go together", True, intervals.mean),
+    "updates_to_loss": (
+        "Updates until the training loss is 0.1 (fewer is better)",
+        True,
+        intervals.median,
+    ),
+    "test_score": ("Test accuracy (more is better)", False, intervals.mean),
+    "within_layers": ("Times too far that weights of a layer go together", True, intervals.mean),
+    "between_layers": ("Times too far that layers go together", True, intervals.mean),
 }
 
 
@@ -140,6 +144,7 @@ def pictures(rows: pd.DataFrame) -> Figure:
     """
     import seaborn as sns
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(13, 9), **SIZE)
     forms = [form for form in pixels.FORMS if form in set(rows["form"])]
@@ -168,6 +173,8 @@ def pictures(rows: pd.DataFrame) -> Figure:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("{x:g}")
+        else:
+            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.grid(axis="y", alpha=0.4)
     figure.axes[0].legend(title="Net, equal parameters")
     figure.supxlabel("Pixels of the images")

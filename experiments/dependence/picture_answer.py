@@ -89,12 +89,13 @@ def _short(rows):
     inside, across = (ratio(rows, name, *here) for name in ("within_layers", "between_layers"))
     depend = ("less", "more", "not clearly more or less")
     said.append(
-        "Are a convolution's weights less dependent? With as many parameters as a dense net, weights of a layer depend "
+        f"Is this what convolutions address? {verdict(inside, 1.0, 'Yes', 'No', 'That cannot be told here')}: with as "
+        "many parameters as a dense net (so fewer weights are not what is tested), weights of a layer depend "
         f"{verdict(inside, 1.0, *depend)} on each other ({number(inside, '{:.2g}')} times as far too far together), layers "
-        f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
+        f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times). What a convolution gains has another cause."
     )
     points = number(difference(rows, "test_score", *here), "{:+.1f}")
-    said.append(f"Test accuracy beside the dense net: {points} points.")
+    said.append(f"Its test accuracy is the dense net's {points} points.")
     return " ".join(said)
 
 

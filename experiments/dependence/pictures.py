@@ -61,31 +61,17 @@ def run(
 
 
 def measured(comparison: Comparison) -> pd.DataFrame:
-    """One row a measured run: `net, form, seed, learning_rate, updates_to_loss` (infinite where it was missed),
-    `test_score`, `score_gap` and `train_loss`. Of each cell those tuned for cost count for the updates, those tuned for
-    score for the rest.
+    """One row a measured run, tuned for score: `net, form, seed, learning_rate, updates_to_loss` (infinite where it was
+    missed), `test_score`, `score_gap` and `train_loss`.
     """
-    rows = []
-    for _, cell in comparison.runs.groupby(frames.KEY, sort=False):
-        fast, good = tuning.of_purpose(cell, "cost"), tuning.of_purpose(cell, "score")
-        updates = updates_to(comparison.curves, fast["run_id"], LOSS)
-        columns = [
-            "model",
-            "dataset",
-            "seed",
-            "learning_rate",
-            "test_score",
-            "score_gap",
-            "train_loss",
-        ]
-        both = good[[*columns, "run_id", "status"]].merge(
-            fast[["seed", "run_id", "learning_rate"]], on="seed", suffixes=("", "_fast")
-        )
-        both["updates_to_loss"] = both["run_id_fast"].map(updates)
-        rows.append(both)
-    found = pd.concat(rows, ignore_index=True).rename(columns={"model": "net"})
-    found["form"] = found["dataset"].str.partition(", ")[2]
-    return found
+    columns = ["model", "dataset", "seed", "learning_rate", "test_score", "score_gap", "train_loss"]
+    good = tuning.of_purpose(comparison.runs, "score")
+    found = good[[*columns, "run_id", "status"]].rename(columns={"model": "net"})
+    updates = updates_to(comparison.curves, found["run_id"], LOSS)
+    return found.assign(
+        updates_to_loss=found["run_id"].map(updates),
+        form=found["dataset"].str.partition(", ")[2],
+    ).reset_index(drop=True)
 
 
 def updates_to(curves: pd.DataFrame, run_ids: pd.Series, loss: float) -> pd.Series:

@@ -226,9 +226,10 @@ def answer(folder: Path) -> tuple[str, str] | None:
         f"In a trained net weights do depend on each other: on pixels {first} two weights into the same unit have a "
         f"correlation of {found[first][0]} in the median, and if each took the step that is best for it alone, "
         "together they "
-        f"would go {found[first][2]} times too far ({found[last][2]} on pixels {last}). The learning rate pays "
-        "for it: it must be "
-        "that much smaller than a single weight would need."
+        f"would go {found[first][2]} times too far ({found[last][2]} on pixels {last}). So steps that are right "
+        "together are that much shorter than steps that are right alone. Over all weights of the net the gradient and "
+        f"the best step of a training step's length have a cosine of {_cosine(directions, first, 1)}, of ten times that "
+        f"length {_cosine(directions, first, 10)}: a training step is about as long as the gradient can be trusted."
     )
     count, seeds = int(weights["weights"].max()), weights["seed"].nunique()
     full = (
@@ -244,6 +245,10 @@ def answer(folder: Path) -> tuple[str, str] | None:
         f"step.\n\n{markdown_table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
     )
     return short, full
+
+
+def _cosine(directions, form, length):
+    return of_form(directions[directions["multiple"] == length], form, {"cosine": "{:.2f}"})[0]
 
 
 def of_form(rows: pd.DataFrame, form: str, columns: dict[str, str]) -> list[str]:
