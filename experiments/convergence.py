@@ -92,7 +92,7 @@ def define(
 
 
 KINDS = {
-    "One block at a time": lambda name: "greedy" not in name and "sweep" not in name,
+    "Taking turns, one block at a time,": lambda name: "greedy" not in name and "sweep" not in name,
     "A sweep over all blocks on every batch": lambda name: "sweep" in name,
     "Greedy, one block after the other": lambda name: name == "greedy",
     "Greedy with all blocks at the end": lambda name: name == "greedy, fine-tuned",
@@ -101,7 +101,7 @@ KINDS = {
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
     """What the verdicts say, in a word about one block at a time, then about each kind of schedule."""
-    one_block = of_kind(rows, "One block at a time")
+    one_block = of_kind(rows, "Taking turns, one block at a time,")
     found = [in_a_word(one_block)] if len(one_block) else []
     for name in KINDS:
         own = of_kind(rows, name)
@@ -122,12 +122,12 @@ def in_a_word(rows: pd.DataFrame) -> str:
     cheaper, dearer = counts.get("cheaper", 0), counts.get("dearer", 0)
     if cheaper:
         return (
-            f"To move one block at a time took clearly less arithmetic than to move all layers at once in {cheaper} of "
-            f"{n} cases, and clearly more in {dearer}."
+            f"Taking turns among blocks took clearly less arithmetic than to move all layers at once in {cheaper} of {n} "
+            f"cases, and clearly more in {dearer}."
         )
     rest = ", and in the others the difference is within chance" if dearer < n else ""
     return (
-        "To move one block at a time never took clearly less arithmetic than to move all layers at once: it took clearly "
+        "Taking turns among blocks never took clearly less arithmetic than to move all layers at once: it took clearly "
         f"more in {dearer} of {n} cases{rest}."
     )
 

@@ -10,6 +10,7 @@ from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import compiled, train
+from layerwise.comparison import intervals
 from layerwise.diagnostics import Step, gauss_seidel, linearization
 
 if TYPE_CHECKING:
@@ -54,6 +55,18 @@ def of_step(step: Step) -> pd.DataFrame:
     return both.assign(block=both["block"].replace(numbers))
 
 
+def _with_depth(rows, rate):
+    """Whether gradients turn more often in the net of most layers than in that of fewest."""
+    shares = rows.groupby(["net", "seed"])["sign_changes"].mean().unstack("net")
+    few, most = sorted(shares.columns, key=lambda net: net.count("-"))[:: len(shares.columns) - 1]
+    more, low, high = intervals.mean(100 * (shares[most] - shares[few]))
+    worse = "it did get worse" if low > 0 else "it got better" if high < 0 else "it got no worse"
+    return (
+        f"With more layers {worse} here: at rate {rate:g} {shares[few].mean():.0%} of the weights' gradients turned in the "
+        f"net {few}, {shares[most].mean():.0%} in {most} ({more:+.1f} [{low:+.1f}, {high:+.1f}] points)."
+    )
+
+
 def answer(rows: pd.DataFrame) -> str:
     """How wrong the line is, and how often a gradient has turned."""
     whole = rows[rows["block"] == "all"].assign(share=lambda r: r["actual"] / r["predicted"])
@@ -79,6 +92,7 @@ whole block's gradient points backwards (its cosine with the one of before is be
 {(whole["actual"] < 0).mean():.1%} of all steps looked at, and in
 {(whole[whole["rate"] == high]["actual"] < 0).mean():.0%} of
 those at rate {high:g}."""
+    text += f"\n\n{_with_depth(alone[alone['rate'] == high], high)}"
     header = ["net", "step", *(f"rate {rate:g}" for rate in RATES)]
     lines = [
         [

@@ -119,7 +119,8 @@ def answer(rows: pd.DataFrame) -> str:
     start = found[found["after"] == 0]
     mean = start.groupby(["way", "steps"])["removed"].mean()
     best = {name: mean[f"{name} direction", 1] for name in ("gradient", "Adam's", "Newton's")}
-    text = f"""**No single straight step is enough, however well its direction and length are chosen.** From a new
+    text = f"""**No step that one can compute from where one stands is enough, however well its length is chosen.**
+A straight line to the goal exists, but to know it one must have trained already. From a new
 start, the exact best step along the gradient removes {best["gradient"]:.0%} of the loss, along Adam's direction
 {best["Adam's"]:.0%}, along
 Newton's (best of {len(DAMPINGS)} dampings) {best["Newton's"]:.0%}. A thousand usual steps of gradient descent remove
@@ -130,7 +131,8 @@ and that the next one starts from a fresh gradient."""
     header = ["way", *(f"from {'a new start' if not a else f'{a} steps on'}" for a in found["after"].unique())]  # fmt: skip
     lines = []
     for (way, steps), cell in found.groupby(["way", "steps"], sort=False):
-        name = f"best step along {way}" if "direction" in way else f"{steps} steps of {way}"
+        usual = f"{steps} step{'s' if steps > 1 else ''} of {way}"
+        name = f"best step along {way}" if "direction" in way else usual
         values = [own["removed"] for _, own in cell.groupby("after")]
         lines.append([name, *(with_interval(value, factor=100) for value in values)])
     limits = f"""Share of the loss removed, in %, means over {found["seed"].nunique()} seeds with 95 % intervals; a

@@ -174,7 +174,12 @@ def answer(folder: Path) -> str:
         raise FileNotFoundError(
             f"no rows of published in {folder}/. Run it first: python -m experiments run published"
         )
-    lines = ["| what the paper says | source | measured here |", "| --- | --- | --- |"]
+    lines = [
+        "**In short.** What papers report of training was measured again by `layerwise.diagnostics`, on small nets: what "
+        "was found stands beside what was expected.",
+        "",
+    ]
+    lines += ["| what the paper says | source | measured here |", "| --- | --- | --- |"]
     for name, fact in FACTS.items():
         own = rows[rows["fact"] == name]
         if len(own):
