@@ -99,26 +99,29 @@ def answer(rows: pd.DataFrame) -> str:
         for trained in TRAINED
     )
     much = int((changes(rows, "additivity")["high"] < -MUCH).sum())
-    text = f"""**From {shallow} to {deep} layers, the largest learning rate that all blocks at once bear is lower in
-{_of(rate, "lower")} of net and training and higher in {rate["higher"]}; at half of it the blocks' moves cancel more in
-{_of(adds, "lower")} (by more than {100 * MUCH:g} points in {much}) and less in {adds["higher"]}.** Below, pairs of
-numbers are medians for {shallow} and for {deep} layers.
+    text = f"""**The deeper the net, the smaller the learning rate that it bears when all blocks move at once: from
+{shallow} to {deep} layers it is lower in {_of(rate, "lower")} of net and training and higher in
+{rate["higher"]}. Even at half of it blocks undo more of each other's work in {_of(adds, "lower")}, by more than {100 * MUCH:g} points in {much}.** Below, pairs
+of numbers are medians for {shallow} and for {deep} layers before training; cases are of all moments.
 
 *Which rates are stable?* At the start, by the linear theory at the measured Hessian, the largest stable rate is
 {both(half, "simultaneous", ".3g")} where all blocks move at once. One block at a time, in order, bears
-{both(half, "gain", ".3g")} times that rate, for as many gradients as there are layers: with depth this advantage is
+{both(half, "gain", ".3g")} times that rate, for as many gradients as there are layers, so
+{both(half.assign(each=half["gain"] / half["depth"]), "each", ".2g")} times for each gradient: with depth this advantage is
 larger in {_of(gain, "higher")} and smaller in {gain["lower"]}. Drawn in a new order each sweep it bears
 {both(half.assign(shuffled=half["shuffled"] / half["simultaneous"]), "shuffled", ".3g")} times; in reverse order the theory
 gives the same as in order.
 
-*Do moves cancel?* At the start the joint step brings this share of what the blocks bring alone: {by_fraction}. After
+*Do moves cancel?* Before training one step of all blocks lowers the loss by this share of what the blocks' separate steps
+add up to: {by_fraction}. After
 {MOMENTS[-1]} sweeps of training, at {HALF:g} of the rate that is then the largest stable one, it is, in nets of {deep}
-layers, {later}. Together they do harm though each alone would help, or the other way round, in
+layers, {later}. The joint step and the separate ones disagree on whether the loss falls in
 {", ".join(f"{share:.1%} of the steps at {fraction:g} of it" for fraction, share in harm.mean().items())}.
 
 *Do small changes compound?* If every block changes by its relative update, their product changes by
 {both(half, "compounded", ".2%")} at the start, at {HALF:g} of the largest stable rate; with depth this is more in
-{_of(product, "higher")} and less in {product["lower"]}. {_compounds(product)}
+{_of(product, "higher")} and less in {product["lower"]}. {_compounds(product)} Over the rate, that is for steps of the same
+rate, it is {both(half.assign(per=half["compounded"] / half["simultaneous"]), "per", ".2g")}.
 
 *Do weights turn back?* After such a step, {both(half, "reversed", ".1%")} of the weights would move back in the next
 one; with depth more in {_of(goes, "higher")} and fewer in {goes["lower"]}. Once the blocks before theirs have moved,

@@ -93,11 +93,11 @@ def answer(rows: pd.DataFrame) -> str:
     rate = (apart["converges"] - together["converges"]).idxmax()
     joint, turns = (of.loc[rate, "converges"] for of in (together, apart))
     rare = "Endless cycles are rare" if cycling["cycles"] < 0.05 else "Endless cycles are common"
-    text = f"""**{rare}: training converges or diverges, and the learning rate decides which.**
+    text = f"""**{rare}: plain descent and momentum converge or diverge, and the learning rate decides which.**
 Starts of w and v from -4 to 4 ({len(FINE)} by {len(FINE)}), told after {LATE[-1]:,} steps of one
 learning rate. Of the starts of any map at most {cycling["cycles"]:.1%} cycle ({cycling["optimizer"]},
-{cycling["order"]}, rate {cycling["rate"]:g}). Plain and momentum descent converge or diverge.
-Adam, whose moves have a bounded length, diverges from {adam["diverges"].max():.1%} of the starts at most; where it has not
+{cycling["order"]}, rate {cycling["rate"]:g}). Adam, whose moves have a bounded length,
+diverges from {adam["diverges"].max():.1%} of the starts at most; where it has not
 converged it is still on its way, or wanders.
 
 One weight at a time converges from more starts where the rate is large: at rate {rate:g} plain descent converges from

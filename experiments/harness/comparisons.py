@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 import layerwise
 from experiments.harness import answers, verdict
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
-from layerwise.comparison import Comparison, frames, statistics
+from layerwise.comparison import Comparison, frames
 from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.frames import TASK
 
@@ -90,7 +89,7 @@ def page(
         f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. Each part of "
         "the data that runs were validated on has a target of its own, below what tuned simultaneous training reaches "
         "there. In tables of tasks costs are of the setting tuned for cost, medians over seeds, a miss counting as "
-        f"infinite, multiples paired by seed ({ties(comparison)}); mean FLOPs count a run that missed up to the least that "
+        f"infinite, multiples paired by seed ({verdict.ties(comparison)}); mean FLOPs count a run that missed up to the least that "
         "any run spent in all; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
         f"From {commands(folder, runs['backend'])}; `python -m experiments table {name} --audit` names what the frames "
@@ -101,15 +100,6 @@ def page(
         comparison.table(),
     ]
     return "\n\n".join(lines)
-
-
-def ties(comparison: Comparison) -> str:
-    """In how many pairs neither run reached the target."""
-    runs, baseline = comparison.runs, comparison.baseline
-    pairs = statistics.paired(runs, baseline, "flops_to_target", "cost")
-    pairs = pairs[pairs["schedule"] != baseline]
-    both = np.isinf(pairs["value"]) & np.isinf(pairs["reference"])
-    return f"1 in the {both.sum()} of {len(pairs)} pairs of which neither reached it"
 
 
 def commands(folder: Path, backends: Iterable[str]) -> str:

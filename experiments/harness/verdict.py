@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.harness.markdown import markdown_table
-from layerwise.comparison import Comparison
+from layerwise.comparison import Comparison, statistics
 from layerwise.comparison.frames import TASK, sign_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,15 @@ def table(rows: pd.DataFrame, comparison: Comparison) -> str:
         ]
         lines.append([*cells, *counts])
     return markdown_table(header, lines)
+
+
+def ties(comparison: Comparison) -> str:
+    """In how many pairs neither run reached the target."""
+    runs, baseline = comparison.runs, comparison.baseline
+    pairs = statistics.paired(runs, baseline, "flops_to_target", "cost")
+    pairs = pairs[pairs["schedule"] != baseline]
+    both = np.isinf(pairs["value"]) & np.isinf(pairs["reference"])
+    return f"1 in the {both.sum()} of {len(pairs)} pairs of which neither reached it"
 
 
 def spread(ratios: pd.Series) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from layerwise.blocks.block import known_names
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.data import Data
@@ -53,6 +54,20 @@ def check_grid(grid: Any) -> None:
     _check_class_weight(grid.class_weight)
     _check_callbacks(grid.callbacks)
     _check_probes(grid.probes)
+
+
+def check_searched(grid: Any) -> None:
+    """Raises ValueError where no schedule, or no optimizer, of a grid has an argument that is to be tuned."""
+    for name in grid.search:
+        owner, _, argument = name.partition(".")
+        if owner == "model":
+            continue  # which is called with it, and says so itself
+        known = {one for cell in grid.cells() for one in grid.arguments(owner, cell)}
+        if argument not in known:
+            raise ValueError(
+                f"search tunes {name!r}, and no {owner} has an argument {argument!r}."
+                f"{known_names(argument, sorted(known))}"
+            )
 
 
 def check_target(target: float, name: str) -> None:

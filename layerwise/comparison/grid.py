@@ -10,9 +10,14 @@ from typing import Any
 
 import keras
 
-from layerwise.blocks.block import known_names
 from layerwise.comparison import settings
-from layerwise.comparison.checks import check_grid, check_made, check_target, check_weighted
+from layerwise.comparison.checks import (
+    check_grid,
+    check_made,
+    check_searched,
+    check_target,
+    check_weighted,
+)
 from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import seeds_of
@@ -169,7 +174,7 @@ class Grid:
 
     def check(self) -> None:
         """Raises, before anything is trained, where something of the grid cannot be made or measured."""
-        self._check_searched()
+        check_searched(self)
         for cell in self.cells():
             for setting, _ in self.trials(cell):
                 self.config("schedule", cell, setting)
@@ -199,34 +204,22 @@ class Grid:
             self._made[key] = kind + as_text(config)
         return self._made[key]
 
-    # --- inside
+    def arguments(self, owner: str, cell: Cell) -> set[str]:
+        """The arguments that a cell's schedule or optimizer has."""
+        key = "arguments", owner, getattr(cell, owner)
+        if key not in self._made:
+            rate = {"learning_rate": float(self.learning_rates[cell.optimizer][0])}
+            self._made[key] = set(getattr(self, owner)(cell, rate).get_config())
+        return self._made[key]
 
-    def _check_searched(self):
-        """Raises ValueError where no schedule, or no optimizer, has an argument that is to be tuned."""
-        for name in self.search:
-            owner, _, argument = name.partition(".")
-            if owner == "model":
-                continue  # which is called with it, and says so itself
-            known = {
-                one
-                for cell in self.cells()
-                for one in self._arguments(
-                    owner, cell, {"learning_rate": float(self.learning_rates[cell.optimizer][0])}
-                )
-            }
-            if argument not in known:
-                raise ValueError(
-                    f"search tunes {name!r}, and no {owner} has an argument {argument!r}."
-                    f"{known_names(argument, sorted(known))}"
-                )
+    # --- inside
 
     def _values(self, cell):
         rates = tuple(map(float, self.learning_rates[cell.optimizer]))  # as frames hold them
         values: dict[str, Any] = {"learning_rate": rates}
-        rate = {"learning_rate": values["learning_rate"][0]}
         for name, tried in self.search.items():
             owner, _, argument = name.partition(".")
-            if owner == "model" or argument in self._arguments(owner, cell, rate):
+            if owner == "model" or argument in self.arguments(owner, cell):
                 values[name] = tried
         return {name: tuple(tried) for name, tried in values.items()}
 
@@ -236,12 +229,6 @@ class Grid:
         each = [self._values(one) for one in cells]
         step = math.lcm(*map(_others, each))
         return -(-max(len(settings.product(own)) for own in each) // step) * step
-
-    def _arguments(self, owner, cell, rate):
-        key = "arguments", owner, getattr(cell, owner)
-        if key not in self._made:
-            self._made[key] = set(getattr(self, owner)(cell, rate).get_config())
-        return self._made[key]
 
     @functools.cached_property
     def _made(self):
