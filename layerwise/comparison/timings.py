@@ -52,7 +52,8 @@ def take(
     Args:
         grid: The comparison.
         runs: The frame `runs`, of which no run is missing.
-        known: The timings that there are already; a task that is whole among them is not timed again.
+        known: The timings that there are already. A task is not timed again where some run of each set of programs was timed
+            so often: what it takes does not depend on its seed or learning rate.
         repetitions: How often each run is timed, after one more that compiles and is not counted.
         keep: Is given all timings so far after each task.
         say: Is told of each task.
@@ -64,12 +65,14 @@ def take(
         RuntimeError: A run failed that had finished before.
     """
     known = known[known["run_id"].isin(runs["run_id"])]
-    counted = known.groupby("run_id")["repetition"].nunique()
+    counts = known.groupby("run_id")["repetition"].nunique()
+    timed = runs[runs["run_id"].isin(counts.index)].to_dict("records")
+    there = {_programs(row) for row in timed if counts[row["run_id"]] >= repetitions}
     for task, rows in runs.groupby(TASK, sort=False):
         chosen = [row for _, cell in rows.groupby(KEY, sort=False) for row in _chosen(cell)]
-        names = [row["run_id"] for row in chosen]
-        if all(counted.get(name, 0) >= repetitions for name in names):
+        if all(_programs(row) in there for row in chosen):
             continue
+        names = [row["run_id"] for row in chosen]
         start = time.perf_counter()
         found = _in_turn(grid, chosen, repetitions)
         known = frame(pd.concat([known[~known["run_id"].isin(names)], found]))

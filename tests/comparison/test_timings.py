@@ -149,6 +149,14 @@ def test_runs_are_timed_in_turn_after_one_that_compiles(compared, monkeypatch):
     del order[:]
     again = timings.take(grid, runs, found, 2, kept.append)
     assert not order and len(kept) == 1 and again.equals(found)
+    others = runs[(runs["phase"] == "measure") & (runs["seed"] == 1)].set_index("schedule")[
+        "run_id"
+    ]
+    of = runs.set_index("run_id")["schedule"]
+    renamed = found.assign(run_id=found["run_id"].map(of).map(others))
+    assert not renamed["run_id"].isin(found["run_id"]).any()
+    assert timings.take(grid, runs, renamed, 2, kept.append).equals(renamed)
+    assert not order, "another run of the same programs was timed"
     more = timings.take(grid, runs, found, 3, kept.append)
     assert len(order) == 8 and more["repetition"].max() == 2
 
