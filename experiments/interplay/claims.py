@@ -88,7 +88,7 @@ CLAIMS = {
     ),
     "dropout and SGD": Claim(
         "Dropout's noise hurts SGD more than adaptive methods.",
-        f"rise of the training loss by a dropout of {DROPOUT}",
+        f"rise of the training loss by a dropout of {DROPOUT}, under SGD less under adaptive methods",
         noise_hurts,
         above,
     ),
@@ -106,19 +106,19 @@ CLAIMS = {
     ),
     "batch norm and smoothness": Claim(
         "Batch normalization makes the landscape smoother along a step.",
-        "effective smoothness, powers of ten",
+        "how much the gradient changes along a step, with it over without, powers of ten",
         smoother,
         below,
     ),
     "batch norm and flatness": Claim(
         "Batch normalization finds flatter places.",
-        "sharpness at equal training loss, powers of ten",
+        "sharpness at equal training loss, with it over without, powers of ten",
         flatter,
         below,
     ),
     "dropout and noise": Claim(
         "Dropout makes gradients noisier.",
-        "the batch's noise over the squared mean, powers of ten",
+        "the gradient's noise over its squared mean, with it over without, powers of ten",
         lambda runs, probes: probed(
             runs, probes, "gradient_noise", "batch_noise", "dropout", "none"
         ),
@@ -132,7 +132,7 @@ CLAIMS = {
     ),
     "batch norm and start": Claim(
         "Batch normalization lessens the sensitivity to initialization.",
-        "spread of test scores over seeds, powers of ten",
+        "spread of test scores over seeds, with it over without, powers of ten (the scale of the weights was not varied)",
         spread,
         below,
     ),

@@ -104,8 +104,13 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         "\n".join([f"- {counted([line[1] for line in lines])}", *said]),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
-        "Intervals of a claim's cells cover all of them at once (Bonferroni); `claims.csv` has each cell. "
+        'A cell is a schedule with an optimizer. "Does not show" means that the interval holds 0: the claim is neither shown '
+        "nor refuted, and how wide the interval is says what could hide in it. Scores and losses are as they are (0.01: a "
+        "point of accuracy). Intervals of a claim's cells cover all of them at once (Bonferroni), of many cells the table has "
+        "the least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
+        "How much of the differences in test score each choice explains, alone and together with another (two choices that "
+        "interact explain more than each by itself):",
         effects(scored(runs)),
         f"What this cannot show: {LIMITS}",
         f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
@@ -222,37 +227,37 @@ def noncentrality(f: float, terms: float, rest: float, level: float = 0.95) -> t
 
 
 def figure(runs: pd.DataFrame) -> Figure:
-    """A heat map a schedule: the mean test score by regularization and optimizer."""
+    """A heat map a schedule: the median test score by regularization and optimizer."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
     own = scored(runs)
     schedules = list(dict.fromkeys(own["schedule"]))
     percent = "accuracy" in frames.metric_of(own)
-    means = own.groupby(list(FACTORS), sort=False)["test_score"].mean() * (100 if percent else 1)
+    medians = own.groupby(list(FACTORS), sort=False)["test_score"].median()
+    medians *= 100 if percent else 1
+    metric = f"{frames.metric_of(own).replace('_', ' ')}{', %' if percent else ''}"
     drawn = Figure(
         figsize=(2 + 3.6 * len(schedules), 1.6 + 0.42 * own["regularizer"].nunique()),
         layout="constrained",
     )
     axes = drawn.subplots(1, len(schedules), squeeze=False, sharey=True)[0]
     for axis, schedule in zip(axes, schedules, strict=True):
-        table = means.xs(schedule, level="schedule").unstack("optimizer", sort=False)
+        table = medians.xs(schedule, level="schedule").unstack("optimizer", sort=False)
         sns.heatmap(
             table,
             annot=True,
             fmt=".1f" if percent else ".3g",
             cmap="viridis",
             cbar=axis is axes[-1],
-            vmin=means.quantile(0.1),
-            vmax=means.max(),
+            cbar_kws={"label": f"Test {metric}"},
+            vmin=medians.quantile(0.02),
+            vmax=medians.max(),
             ax=axis,
             annot_kws={"fontsize": 8},
         )
         axis.set(title=schedule, xlabel=None, ylabel=None)
-    metric = frames.metric_of(own).replace("_", " ")
-    drawn.suptitle(
-        f"Test {metric}{', %' if percent else ''}: mean over seeds, each cell tuned by itself"
-    )
+    drawn.suptitle(f"Test {metric}: median over seeds, each cell tuned by itself")
     return drawn
 
 

@@ -52,7 +52,7 @@ def take(
     Args:
         grid: The comparison.
         runs: The frame `runs`, of which no run is missing.
-        known: The timings that there are already. A task is not timed again where some run of each set of programs was timed
+        known: The timings that there are already. A task is not timed again where a run of each set of programs was timed
             so often: what it takes does not depend on its seed or learning rate.
         repetitions: How often each run is timed, after one more that compiles and is not counted.
         keep: Is given all timings so far after each task.
