@@ -104,8 +104,8 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         "\n".join([f"- {counted([line[1] for line in lines])}", *said]),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
-        "A cell is a schedule with an optimizer. 'Does not show' means that the interval holds 0: the claim is neither shown "
-        "nor refuted, and how wide the interval is says what could hide in it. Scores and losses are as they are (0.01: a "
+        "A cell is a schedule with an optimizer. 'Does not show' means that the interval holds 0: the claim is neither "
+        "shown nor refuted, and how wide the interval is says what could hide in it. Scores and losses are as they are (0.01: a "
         "point of accuracy). Intervals of a claim's cells cover all of them at once (Bonferroni), of many cells the table "
         "has the least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
