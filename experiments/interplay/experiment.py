@@ -104,10 +104,10 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         "\n".join([f"- {counted([line[1] for line in lines])}", *said]),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
-        "A cell is a schedule with an optimizer. A claim that does not show is neither shown nor refuted: its interval holds "
-        "0, and how wide it is says what could hide in it. Scores and losses are as they are (0.01: a point of accuracy). "
-        "Intervals of a claim's cells cover all of them at once (Bonferroni), of many cells the table has the least and the "
-        "largest mean; `claims.csv` has each cell. "
+        "A cell is a schedule with an optimizer. A claim that does not show is neither shown nor refuted: its interval "
+        "holds 0, and how wide it is says what could hide in it. Scores and losses are as they are (0.01: a point of "
+        "accuracy). Intervals of a claim's cells cover all of them at once (Bonferroni), of many cells the table has the "
+        "least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
         "How much of the differences in test score each choice explains, alone and together with another (two choices that "
         "interact explain more than each by itself):",
