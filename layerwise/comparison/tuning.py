@@ -32,9 +32,9 @@ def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
     >>> import pandas as pd
     >>> from layerwise.comparison.tuning import tuned
     >>> runs = pd.DataFrame({
-    ...     "phase": "tune", "status": ["finished", "finished", "diverged"], "direction": "max",
-    ...     "learning_rate": [0.1, 0.3, 1.0], "best_validation_score": [0.8, 0.9, 0.95],
-    ...     "best_validation_loss": [0.5, 0.4, 0.3], "flops_to_target": [100, 300, None],
+    ...     "phase": "tune", "status": ["finished", "finished", "diverged"],
+    ...     "metric": "accuracy", "direction": "max", "learning_rate": [0.1, 0.3, 1.0],
+    ...     "best_validation_score": [0.8, 0.9, 0.95], "best_validation_loss": [0.5, 0.4, 0.3], "flops_to_target": [100, 300, None],
     ... })
     >>> tuned(runs, "score"), tuned(runs, "cost")
     ({'learning_rate': 0.3}, {'learning_rate': 0.1})

@@ -37,7 +37,7 @@ def test_plot_and_table_come_from_frames_alone(folder, capsys, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", None)
     results = str(folder.parents[1])
     command.main(["plot", "convergence", "--results", results])
-    assert len(list(folder.glob("*.png"))) == 7
+    assert len(list(folder.glob("*.png"))) == 8
     command.main(["table", "convergence", "--results", results])
     out = capsys.readouterr().out
     assert out.count("drawn: ") == 7 and f"written: {folder / 'answer.md'}" in out
