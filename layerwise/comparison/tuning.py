@@ -34,7 +34,8 @@ def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
     >>> runs = pd.DataFrame({
     ...     "phase": "tune", "status": ["finished", "finished", "diverged"],
     ...     "metric": "accuracy", "direction": "max", "learning_rate": [0.1, 0.3, 1.0],
-    ...     "best_validation_score": [0.8, 0.9, 0.95], "best_validation_loss": [0.5, 0.4, 0.3], "flops_to_target": [100, 300, None],
+    ...     "best_validation_score": [0.8, 0.9, 0.95], "best_validation_loss": [0.5, 0.4, 0.3],
+    ...     "flops_to_target": [100, 300, None],
     ... })
     >>> tuned(runs, "score"), tuned(runs, "cost")
     ({'learning_rate': 0.3}, {'learning_rate': 0.1})
