@@ -10,7 +10,7 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import run_id
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.settings import Setting
-from layerwise.comparison.targets import Entry, Targets, goals_of, targeted, trial_of, trials_left
+from layerwise.comparison.targets import Entry, Targets, goals_of, rounds, targeted, trial_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +107,14 @@ class Agenda:
 
     def _next_round(self, cell):
         entries, targets = self._entries[cell], self._targets.get(cell.task)
-        trials = trials_left(self.grid, cell, entries, targets)
+        known, trials = rounds(self.grid, cell, entries, targets)
         if trials:
             # Only another learning rate needs no other programs: what has them in common comes together.
             trials = sorted(trials, key=lambda trial: settings.without_rate(trial[0]))
             return [self._run(cell, setting, seed, "tune") for setting, seed in trials]
-        goals = goals_of(self.grid, cell, entries, targets)
+        goals = goals_of(self.grid, cell, known, targets)
         self._targets.setdefault(cell.task, goals)
-        chosen = tuning.chosen(targeted(entries, goals), goals)
+        chosen = tuning.chosen(targeted(known, goals), goals)
         there = {trial_of(row) for row, _ in entries}
         runs = [
             self._run(cell, setting, seed, "measure", purpose)

@@ -21,7 +21,7 @@ from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
 from layerwise.comparison.result import Comparison
-from layerwise.comparison.targets import Targets, settled, targeted
+from layerwise.comparison.targets import Targets, rounds, settled, targeted
 from layerwise.comparison.workers import Workers
 
 SECONDS_BETWEEN_WRITES = 10
@@ -100,7 +100,10 @@ class Record:
             if cell.schedule == self.grid.baseline
         }
         if over:
-            counted = (_that_count(own, targets[cell.task]) for cell, own in of_cell.items())
+            counted = (
+                _that_count(self.grid, cell, own, targets[cell.task])
+                for cell, own in of_cell.items()
+            )
             entries = list(itertools.chain.from_iterable(counted))
         ordered = []
         for row, curve in sorted(entries, key=lambda entry: self._place(entry[0])):
@@ -177,14 +180,16 @@ class Record:
             )
 
 
-def _that_count(entries, targets):
-    """The runs of a cell, less measured ones of a setting that more tuning runs no longer choose."""
-    chosen = tuning.chosen(targeted(entries, targets), targets)
+def _that_count(grid, cell, entries, targets):
+    """The runs of a cell, less tuning runs that no round asks for, and measured ones of a setting that is not chosen."""
+    known, _ = rounds(grid, cell, entries, targets)
+    yield from known
+    chosen = tuning.chosen(targeted(known, targets), targets)
     purposes = {settings.key_of(setting): purpose for purpose, setting in chosen.items()}
     for row, curve in entries:
         if row["phase"] == "tune":
-            yield row, curve
-        elif purpose := purposes.get(settings.key_of(settings.setting_of(row))):
+            continue
+        if purpose := purposes.get(settings.key_of(settings.setting_of(row))):
             yield {**row, "tuned_for": purpose}, curve
 
 

@@ -18,13 +18,15 @@ def targeted(entries: Iterable[Entry], targets: Targets | None) -> pd.DataFrame:
     return frames.run_frame([frames.with_target(row, curve, targets) for row, curve in entries])
 
 
-def trials_left(
+def rounds(
     grid: Grid, cell: Cell, entries: list[Entry], targets: Targets | None
-) -> list[tuple[Setting, int]]:
-    """The tuning runs of a cell that can be carried out now, in any order; none when its tuning is over.
+) -> tuple[list[Entry], list[tuple[Setting, int]]]:
+    """`(the tuning runs of a cell that count, those that can be carried out now, in any order)`: none are left when its
+    tuning is over.
 
     The grid's rounds are gone through from the first one, so that the answer depends on which runs there are and not on
-    when they came: what was interrupted goes on as if it had not been.
+    when they came: what was interrupted goes on as if it had not been. Runs that no round asks for do not count, such as
+    those of a folder that was gone on with more seeds, which led elsewhere.
 
     Args:
         grid: The grid.
@@ -40,7 +42,7 @@ def trials_left(
         keys = [("tune", settings.key_of(setting), seed) for setting, seed in trials]
         left = [trial for key, trial in zip(keys, trials, strict=True) if key not in there]
         if left or not trials:
-            return left
+            return known, left
         known += [there[key] for key in keys]
 
 
@@ -69,6 +71,5 @@ def settled(grid: Grid, baseline: Cell, entries: list[Entry]) -> Targets | None:
         baseline: The baseline's cell.
         entries: Its runs.
     """
-    if grid.target is None and trials_left(grid, baseline, entries, None):
-        return None
-    return goals_of(grid, baseline, entries)
+    known, left = rounds(grid, baseline, entries, None)
+    return None if grid.target is None and left else goals_of(grid, baseline, known)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from layerwise.comparison import frames, settings
-from layerwise.comparison.targets import settled, trials_left
+from layerwise.comparison.targets import rounds, settled
 from tests.comparison import problems
 
 GRID = {"learning_rates": {"optimizer": (0.1, 0.2)}, "tuning_seeds": 2}
@@ -24,7 +24,7 @@ def entry(rate, seed, score):
 
 
 def rates_left(grid, entries, target=None):
-    left = trials_left(grid, problems.cell("simultaneous"), entries, target)
+    _, left = rounds(grid, problems.cell("simultaneous"), entries, target)
     return [(setting["learning_rate"], seed) for setting, seed in left]
 
 
@@ -67,3 +67,15 @@ def test_a_target_is_settled_when_the_tuning_of_the_baseline_is_over():
     # Of three validation parts two were met; the other one goes by both.
     assert settled(grid, baseline, entries) == (pytest.approx(0.99 * best),) * 3
     assert settled(problems.grid(**GRID, target=0.5), baseline, []) == (0.5,)
+
+
+def test_runs_that_no_round_asks_for_do_not_count():
+    grid, baseline = problems.grid(**GRID), problems.cell("simultaneous")
+    entries = [entry(rate, seed, 0.9 - rate) for rate in (0.1, 0.2) for seed in (1000, 1001)]
+    while left := rates_left(grid, entries):
+        entries += [entry(*trial, 0.9 - trial[0]) for trial in left]
+    known, _ = rounds(grid, baseline, entries, None)
+    assert len(known) == len(entries)
+    astray = entry(0.8, 1000, 0.99)  # of an earlier grid, with a seed alone
+    assert rounds(grid, baseline, [*entries, astray], None) == (known, [])
+    assert settled(grid, baseline, [*entries, astray]) == settled(grid, baseline, entries)

@@ -69,6 +69,9 @@ def _figure(scene, column, title):
     ):
         place = list(panels).index(family)
         panel = axes[0, row] if few else axes[row, place]
+        if data[clock].isna().any():  # seconds of a task whose schedules were not all timed
+            panel.set_axis_off()
+            continue
         _lines(panel, scene, data, names, clock, column)
         panel.set_xlabel(CLOCKS[clock])
         if few or row == 0:
