@@ -30,7 +30,7 @@ def test_full_is_what_the_question_asks_for():
             made.get_config()["learning_rate"], dict
         )  # the config of a learning-rate schedule
         assert falls == ("cosine" in name)
-    assert definition["seeds"] == 20 and definition["tuning_seeds"] == 5
+    assert definition["seeds"] == 20 and definition["tuning_seeds"] == 6
     for model in definition["models"].values():
         assert len(layerwise.partition(model())) == 4
 

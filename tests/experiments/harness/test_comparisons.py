@@ -40,7 +40,7 @@ def test_plot_and_table_come_from_frames_alone(folder, capsys, monkeypatch):
     assert len(list(folder.glob("*.png"))) == 8
     command.main(["table", "convergence", "--results", results])
     out = capsys.readouterr().out
-    assert out.count("drawn: ") == 7 and f"written: {folder / 'answer.md'}" in out
+    assert out.count("drawn: ") == 8 and f"written: {folder / 'answer.md'}" in out
     text = Comparison.load(folder).table()
     assert text in out
     assert (folder / "answer.md").read_text().rstrip().endswith(text.rstrip())
