@@ -10,7 +10,6 @@ from experiments.coadaptation.deep_nets import (
     FRACTIONS,
     KINDS,
     MOMENTS,
-    ORDERS,
     TRAINED,
     TRAINED_AT,
     WIDTH,
@@ -212,53 +211,52 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """By depth: the largest stable rates, and what a step does by its rate and by how the net was trained before."""
+    """By depth, at equal width: the largest stable rates, and how far moves of blocks add up and compound."""
     from matplotlib.figure import Figure
 
     kinds = list(dict.fromkeys(rows["kind"]))
-    start = rows[rows["trained"] == "not yet"]
-    half = start[start["fraction"] == HALF]
-    states = {"not yet": half, **{trained: _at_the_end(rows, trained) for trained in TRAINED}}
-    orders = {order: half.assign(value=half[order]) for order in ORDERS}
-    by_rate = {f"{fraction:g} of it": start[start["fraction"] == fraction] for fraction in FRACTIONS}  # fmt: skip
+    start = rows[(rows["trained"] == "not yet") & (rows["fraction"] == HALF)]
+    states = {"before training": start} | {
+        f"after {MOMENTS[-1]} sweeps, {words}": _at_the_end(rows, trained)
+        for trained, words in zip(TRAINED, ("all at once", "one after the other"), strict=True)
+    }
+    ways = {
+        "all blocks at once": start.assign(value=start["simultaneous"]),
+        "one block after the other": start.assign(value=start["cyclic"]),
+    }
     panels = [
-        ("largest stable rate,\nat the start", "schedule:", orders, "value", 1),
-        ("additivity of a step,\nat the start", "rate of the step:", by_rate, "additivity", 1),
-        (f"additivity of a step\nat {HALF:g} of it", "trained:", states, "additivity", 1),
-        (f"compounded\nat {HALF:g} of it, %", "trained:", states, "compounded", 100),
-        (f"weights that turn back\nat {HALF:g} of it, %", "trained:", states, "reversed", 100),
+        ("Largest stable rate\n(higher: larger steps are safe)", ways, "value", 1),
+        ("Blocks' moves add up\n(1: fully, 0: they cancel)", states, "additivity", 1),
+        ("Changes compounded, %\n(higher: small changes grow)", states, "compounded", 100),
     ]
-    columns = [(kind, size) for kind in kinds for size in SIZES]
-    figure = Figure(figsize=(2.3 * len(columns) + 2.5, 2.1 * len(panels) + 1), layout="constrained")
-    axes = figure.subplots(len(panels), len(columns), squeeze=False, sharex=True, sharey="row")
-    for (label, title, lines, name, factor), row in zip(panels, axes, strict=True):
-        for axis, (kind, size) in zip(row, columns, strict=True):
-            for (what, of), style in zip(lines.items(), ("-o", "--s", ":^"), strict=True):
-                own = of_size(of[of["kind"] == kind], size)
-                over = factor * own.groupby("depth")[name].quantile([0.5, 0, 1]).unstack()
-                axis.plot(over.index, over[0.5], style, markersize=4, label=what)
-                axis.fill_between(over.index, over[0], over[1], alpha=0.15)
+    figure = Figure(figsize=(3.3 * len(kinds) + 2.6, 2.7 * len(panels) + 0.9), layout="constrained")
+    axes = figure.subplots(len(panels), len(kinds), squeeze=False, sharex=True, sharey="row")
+    for (label, lines, name, factor), row in zip(panels, axes, strict=True):
+        for axis, kind in zip(row, kinds, strict=True):
+            for (what, of), style in zip(lines.items(), ("-o", "--s", ":^"), strict=False):
+                own = of_size(of[of["kind"] == kind], SIZES[0])
+                by_depth = {n: intervals.median(factor * v) for n, v in own.groupby("depth")[name]}
+                center, low, high = zip(*by_depth.values(), strict=True)
+                axis.plot(list(by_depth), center, style, markersize=5, label=what)
+                axis.fill_between(list(by_depth), low, high, alpha=0.15)
+            axis.grid(alpha=0.3)
         row[0].set_ylabel(label)
-        if name in ("value", "compounded"):
-            row[0].set_yscale("log")
-        if name == "compounded":  # a dead net hardly moves: the medians are what is to be seen
-            lowest = min(line.get_ydata().min() for axis in row for line in axis.lines)
-            row[0].set_ylim(bottom=lowest / 3)
         if name == "additivity":
             for axis in row:
                 axis.axhline(0, color="crimson", linewidth=0.8)
-        row[-1].legend(title=title, fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
-    for axis, (kind, size) in zip(axes[0], columns, strict=True):
-        axis.set_title(f"{kind},\n{size}", fontsize=10)
+        else:
+            row[0].set_yscale("log")
+        row[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        axis.set_title(f"{kind} nets")
     for axis in axes[-1]:
         axis.set_xscale("log")
         axis.set_xticks(DEPTHS, labels=map(str, DEPTHS))
         axis.set_xticks([], minor=True)
         axis.set_xlabel("layers")
     figure.suptitle(
-        f"Median and range of {rows['seed'].nunique()} seeds. Additivity 1: the blocks' moves add up, 0: they cancel.\n"
-        f'"It" is the largest stable rate of all blocks at once; trained: for {MOMENTS[-1]} sweeps. '
-        "A range that leaves its panel is cut"
+        f"Layers of equal width, medians of {rows['seed'].nunique()} seeds with 95 % intervals; "
+        f"steps at {HALF:g} of the largest stable rate of all blocks at once"
     )
     return figure
 

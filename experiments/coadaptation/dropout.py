@@ -150,6 +150,10 @@ def draw(rows: pd.DataFrame) -> "Figure":
             mean.index, mean["train_loss"], "--", color=color, label=f"dropout {share:g}, train"
         )
         left.plot(mean.index, mean["test_loss"], "-", color=color, label=f"dropout {share:g}, test")
+        for name in mean:
+            found = own[own["epoch"] > 0].groupby("epoch")[name]
+            ends = [intervals.mean(values)[1:] for _, values in found]
+            left.fill_between(mean.index, *zip(*ends, strict=True), color=color, alpha=0.15)
         right.plot(
             mean["train_loss"],
             mean["test_loss"],
@@ -159,8 +163,8 @@ def draw(rows: pd.DataFrame) -> "Figure":
             label=f"dropout {share:g}",
         )
     left.set(yscale="log", xlabel="epoch", ylabel="loss, without dropping", title="At equal epochs")
-    right.set(xscale="log", yscale="log", xlabel="training loss", ylabel="test loss")
-    right.set_title("At equal training loss")
+    right.set(xscale="log", yscale="log", xlabel="training loss (training goes to the right)")
+    right.set(title="At equal training loss (lower is better)", ylabel="test loss")
     right.invert_xaxis()
     for axis in (left, right):
         axis.legend(fontsize=8)

@@ -80,25 +80,21 @@ The largest rate tried that converges is {converged.index[converged].max():.3g}.
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """The steps of each way in the plane of w and v; and how far the output is from the target by rate."""
+    """The output after each of the first steps, by way; and how far the output is from the target by rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    w, v = np.linspace(-0.25, 0.25, 200), np.linspace(-1.5, 2.1, 400)
-    left.contour(w, v, np.outer(v, w), [TARGET], colors="0.4", linestyles="--")
-    left.annotate("output on target", (-0.24, 0.28), fontsize=8, color="0.3")
-    for (name, width), marker in zip(zip(WAYS, (5, 1.5, 1.5, 2), strict=True), "osD^", strict=True):
+    left.axhline(TARGET, color="0.4", linestyle="--")
+    left.annotate("target", (2.6, TARGET), (0, -12), textcoords="offset points", color="0.3")
+    for name, marker in zip(WAYS, "osD^", strict=True):
         own = rows[(rows["way"] == name) & (rows["step"] <= 3)]
         left.plot(
-            own["w"], own["v"], marker=marker, markersize=6, linewidth=width, alpha=0.8, label=name
+            own["step"], own["w"] * own["v"], marker=marker, markersize=7, alpha=0.8, label=name
         )
-    left.plot(W, V, marker="*", color="black", markersize=14, zorder=5)
-    left.annotate("start", (W, V), (8, 6), textcoords="offset points")
-    left.set(
-        xlabel="w", ylabel="v", xlim=(-0.25, 0.25), ylim=(-1.5, 2.1), title="The first three steps"
-    )
-    left.legend(fontsize=8, loc="upper left")
+    left.set(xlabel="step", ylabel="output w · v", xticks=range(4), ylim=(-0.2, 0.35))
+    left.set_title("The first three steps (each its own rate, at once: so for ever)")
+    left.legend(fontsize=8, loc="upper right")
     rates = rows[rows["way"] == "one rate for both"]
     for step, style in ((1, "-"), (1000, ".")):
         own = rates[rates["step"] == step]

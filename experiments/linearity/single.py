@@ -13,6 +13,7 @@ from experiments.harness.parts import Part, with_interval
 from experiments.harness.programs import start_again
 from experiments.linearity.nets import IMAGES, images
 from experiments.linearity.training import by_block, compiled, flat, hessian, train
+from layerwise.comparison import intervals
 from layerwise.diagnostics import Step
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ of evaluations, Newton's also a Hessian of all weights: this is a bound on what 
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """Loss after the number of steps, with the best single steps as lines."""
+    """The share of the loss that is gone after a number of steps, with the best single steps as lines."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -151,18 +152,21 @@ def draw(rows: pd.DataFrame) -> "Figure":
     figure = Figure(figsize=(5.2 * len(afters), 4.2), layout="constrained")
     colors = dict(zip(dict.fromkeys(rows["way"]), sns.color_palette("colorblind"), strict=False))
     for axis, after in zip(figure.subplots(1, len(afters), squeeze=False)[0], afters, strict=True):
-        own = rows[rows["after"] == after].assign(share=lambda r: r["loss"] / r["before"])
+        own = removed(rows[rows["after"] == after])
         for way, cell in own.groupby("way", sort=False):
             if "direction" in way:
                 label = f"best single step, {way}"
-                axis.axhline(cell["share"].mean(), color=colors[way], linestyle="--", label=label)
+                center, low, high = intervals.mean(100 * cell["removed"])
+                axis.axhline(center, color=colors[way], linestyle="--", label=label)
+                axis.axhspan(low, high, color=colors[way], alpha=0.12)
             else:
-                over = cell.groupby("steps")["share"].agg(["mean", "min", "max"])
-                axis.plot(over.index, over["mean"], "o-", color=colors[way], label=f"{way}, usual steps")  # fmt: skip
-                axis.fill_between(over.index, over["min"], over["max"], color=colors[way], alpha=0.2)  # fmt: skip
+                found = {n: intervals.mean(100 * v) for n, v in cell.groupby("steps")["removed"]}
+                center, low, high = zip(*found.values(), strict=True)
+                axis.plot(list(found), center, "o-", color=colors[way], label=f"{way}, usual steps")
+                axis.fill_between(list(found), low, high, color=colors[way], alpha=0.2)
         title = "From a new start" if not after else f"After {after} steps of gradient descent"
-        axis.set(xscale="log", yscale="log", xlabel="steps", title=title)
-        axis.set_ylabel("loss that is left, as a share")
+        axis.set(xscale="log", xlabel="steps", title=title, ylim=(-30, 100))
+        axis.set_ylabel("loss removed, % (more is better)")
         axis.legend(fontsize=7)
     return figure
 
