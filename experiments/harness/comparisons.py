@@ -97,6 +97,7 @@ def page(
         "![FLOPs to the target by schedule and task](verdict.png)",
         "**All tasks**",
         verdict.table(rows, comparison),
+        *verdict.by_network(rows),
         comparison.table(),
     ]
     return "\n\n".join(lines)

@@ -110,19 +110,29 @@ def sentence(rows: pd.DataFrame, name: str) -> str:
     """
     n, score = len(rows), rows["score"].value_counts()
     cells = f"the median of {n} cells, with the least and the largest; " if n > 1 else ""
-    text = (
+    return (
         f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
         f"score ({cells}{rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got there), beyond chance "
         f"{_counts(rows)}. Its test score was beyond chance better in {score.get('better', 0)} and worse in "
         f"{score.get('worse', 0)}."
     )
-    if rows["model"].nunique() < 2:
-        return text
-    parts = (
-        f"{model} {spread(own['ratio'])}, {_counts(own)}"
-        for model, own in rows.groupby("model", sort=False)
+
+
+def by_network(rows: pd.DataFrame) -> list[str]:
+    """FLOPs to the target over the baseline's as Markdown, a line a schedule and a column a network; nothing where there
+    is one network, or very many.
+    """
+    networks = list(rows["model"].unique())
+    if not 1 < len(networks) < 9:
+        return []
+    lines = [
+        [schedule, *(spread(own["ratio"]) for _, own in cells.groupby("model", sort=False))]
+        for schedule, cells in rows.groupby("schedule", sort=False)
+    ]
+    title = (
+        "**FLOPs to the target, by network** (the least and the largest of its tasks in brackets)"
     )
-    return f"{text} By network: {'; '.join(parts)}."
+    return [title, markdown_table(["schedule", *networks], lines)]
 
 
 def _counts(rows):

@@ -1,6 +1,7 @@
 """Verdicts over the tasks of a comparison, on frames whose outcome is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.harness import verdict
@@ -84,6 +85,11 @@ def test_table_sentence_and_figure_say_what_the_frame_says(rows, comparison):
     lines = verdict.table(rows, comparison).splitlines()
     assert lines[2].startswith("| simultaneous | 10 of 10 | 1× |")  # noqa: RUF001
     assert lines[3] == "| half the cost | 10 of 10 | 0.5× | 1 | 0 | 0 | 1 | 0 | 0 |"  # noqa: RUF001
+    assert verdict.by_network(rows) == [], "it is one network"
+    two = pd.concat([rows, rows.assign(model="other", ratio=2 * rows["ratio"])])
+    _, by_network = verdict.by_network(two)
+    assert by_network.splitlines()[0] == "| schedule | mlp | other |"
+    assert by_network.splitlines()[2] == "| half the cost | 0.5× | 1× |"  # noqa: RUF001
     text = verdict.sentence(rows, "Any of them")
     assert "beyond chance cheaper in 1 and dearer in 2 of 4" in text and "31 of 40 runs" in text
     axis = verdict.figure(rows).axes[0]
