@@ -117,8 +117,8 @@ additivity medians, over
 
 def _regularizes(rows, shares):
     """Whether dropout is better where the training loss is the same."""
-    found = [_difference(rows, share) for share in shares[1:]]
-    better, worse = (sum(f", {word}," in one for one in found) for word in ("better", "worse"))
+    found = [_verdict(_gain(rows, share)) for share in shares[1:]]
+    better, worse = found.count("better"), found.count("worse")
     if better:
         return (
             f"tests better in {better} of {len(found)} shares, which stopping earlier would not do"
@@ -129,10 +129,19 @@ def _regularizes(rows, shares):
 
 def _difference(rows, share):
     """The test loss of a share less that without dropout, paired by seed, and what can be said of it."""
+    gain = _gain(rows, share)
+    return f"{with_interval(gain)}, {_verdict(gain)},"
+
+
+def _gain(rows, share):
+    """The test loss of a share less that without dropout, by seed."""
     ours, none = (rows[rows["share"] == one].set_index("seed")["test_loss"] for one in (share, 0))
-    _, low, high = intervals.mean(ours - none)
-    verdict = "better" if high < 0 else "worse" if low > 0 else "not told from 0"
-    return f"{with_interval(ours - none)}, {verdict},"
+    return ours - none
+
+
+def _verdict(gain):
+    _, low, high = intervals.mean(gain)
+    return "better" if high < 0 else "worse" if low > 0 else "not told from 0"
 
 
 def draw(rows: pd.DataFrame) -> "Figure":

@@ -154,10 +154,15 @@ class Arrays:
         return f"{sizes}, x {shapes}{folds}"
 
 
+def is_one_hot(y: np.ndarray) -> bool:
+    """Whether targets are rows of a one among zeros."""
+    return bool(y.ndim == 2 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
+
+
 def _classes(y):
     """The class of each example; None where targets are no classes."""
     if y.ndim == 2 and y.shape[1] > 1:
-        return y.argmax(axis=1) if (np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all()) else None
+        return y.argmax(axis=1) if is_one_hot(y) else None
     whole = np.issubdtype(y.dtype, np.integer) and y.size == len(y) and y.min() >= 0
     return y.reshape(len(y)) if whole else None
 

@@ -43,22 +43,21 @@ def audit(runs: pd.DataFrame) -> list[str]:
             *_unplanned(cell),
         ]:
             findings.append(f"{name}: {finding}")
-    for key, task in runs.groupby(TASK, sort=False):
-        findings += [f"{_name(key)}: {finding}" for finding in unequal(task)]
-    return findings
+    return [*findings, *unequal(runs)]
 
 
-def unequal(task: pd.DataFrame) -> Iterator[str]:
-    """Where schedules of a task of equal FLOPs spent, in the mean of their runs, over `MOST` times what others did."""
-    equal = task[(task["budget"] == "flops") & (task["phase"] == "measure")]
+def unequal(runs: pd.DataFrame) -> Iterator[str]:
+    """The tasks of equal FLOPs of which one schedule spent, in the mean of its runs, over `MOST` times what another did."""
+    equal = runs[(runs["budget"] == "flops") & (runs["phase"] == "measure")]
     finished = equal[equal["status"] == "finished"]
-    spent = finished["flops"].astype("float64").groupby(finished["schedule"], sort=False).mean()
-    spent = spent.dropna()
-    if len(spent) and spent.max() > MOST * spent.min():
-        yield (
-            f"{spent.idxmax()} spent {spent.max() / spent.min():.2f} times the FLOPs of {spent.idxmin()}, equal FLOPs "
-            f"allow {MOST}"
-        )
+    for key, task in finished.groupby(TASK, sort=False):
+        spent = task["flops"].astype("float64").groupby(task["schedule"], sort=False).mean()
+        spent = spent.dropna()
+        if len(spent) and spent.max() > MOST * spent.min():
+            yield (
+                f"{_name(key)}: {spent.idxmax()} spent {spent.max() / spent.min():.2f} times the FLOPs of "
+                f"{spent.idxmin()}, equal FLOPs allow {MOST}"
+            )
 
 
 def _name(words):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from layerwise.blocks.block import known_names
-from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.arrays import Arrays, is_one_hot
 from layerwise.comparison.budget import BUDGETS
 from layerwise.comparison.data import Data
 from layerwise.comparison.seeds import FIRST_TUNING_SEED
@@ -81,8 +81,7 @@ def check_target(target: float, name: str) -> None:
 def check_weighted(name: str, targets: np.ndarray) -> None:
     """Raises ValueError where targets have no classes that `class_weight` could weigh: labels, one-hot rows or one unit."""
     one = targets.size == len(targets) and np.array_equal(targets, np.round(targets))
-    rows = targets.ndim == 2 and np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all()
-    if not (one or rows):
+    if not (one or is_one_hot(targets)):
         raise ValueError(
             f"class_weight weighs examples by their class, and the targets of {name!r}, of shape {targets.shape}, are "
             "neither a label for each example nor one-hot rows: give sample weights, Data(train=(x, y, weights), ...)."

@@ -252,12 +252,7 @@ def _warn(runs):
             f"beyond: {'; '.join(edges)}. Try more.",
             stacklevel=3,
         )
-    unequal = [
-        f"{Cell.of(rows.iloc[0])}".rpartition(" · ")[0] + f": {finding}"
-        for _, rows in runs.groupby(frames.TASK, sort=False)
-        for finding in audit.unequal(rows)
-    ]
-    if unequal:
+    if unequal := list(audit.unequal(runs)):
         warnings.warn(
             f"Not all schedules spent what the baseline did: {'; '.join(unequal)}. A schedule of fixed stages, or a "
             "callback that stops training, may allow no better: give more epochs, or compare with budget='epochs'.",

@@ -1,6 +1,5 @@
 """Figures of a comparison: each a function of its frames, none of which trains."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -45,13 +44,14 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, baseline: str, folder: str | 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with style.theme():
-        tasks = runs.groupby(frames.TASK, sort=False)
-        for (task, rows), (name, figure) in itertools.product(tasks, FIGURES.items()):
-            drawn = figure(Scene(task, rows, curves, baseline, runs))
-            if drawn is None:
-                continue
-            words = [name, *(re.sub(r"[^\w.]+", "_", part) for part in task if part != "none")]
-            path = folder / f"{'-'.join(words)}.png"
-            frames.write_atomically(path, drawn.savefig, format="png")
-            paths.append(path)
+        for task, rows in runs.groupby(frames.TASK, sort=False):
+            scene = Scene(task, rows, curves, baseline, runs)
+            words = [re.sub(r"[^\w.]+", "_", part) for part in task if part != "none"]
+            for name, figure in FIGURES.items():
+                drawn = figure(scene)
+                if drawn is None:
+                    continue
+                path = folder / f"{'-'.join([name, *words])}.png"
+                frames.write_atomically(path, drawn.savefig, format="png")
+                paths.append(path)
     return paths

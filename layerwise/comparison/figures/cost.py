@@ -8,7 +8,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from layerwise.comparison import intervals
 from layerwise.comparison.figures import style
 from layerwise.comparison.figures.scene import Scene
-from layerwise.comparison.statistics import relative_costs
 
 CLOCKS = {"updates": "Updates", "flops": "FLOPs", "seconds": "Seconds"}
 
@@ -16,7 +15,7 @@ CLOCKS = {"updates": "Updates", "flops": "FLOPs", "seconds": "Seconds"}
 def figure(scene: Scene) -> Figure:
     """Multiples of the baseline's updates, FLOPs and seconds, and the test score at the end."""
     names = scene.schedules
-    costs = relative_costs(scene.runs, scene.baseline).set_index(["schedule", "clock"])
+    costs = scene.relative_costs.set_index(["schedule", "clock"])
     drawn, axes = style.subplots(
         1, 5, figsize=(18, 2.8 + 0.42 * len(names)), sharey=True, width_ratios=[0.3, 1, 1, 1, 0.9]
     )

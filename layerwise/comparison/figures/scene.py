@@ -5,7 +5,7 @@ import functools
 
 import pandas as pd
 
-from layerwise.comparison import tuning
+from layerwise.comparison import statistics, tuning
 from layerwise.comparison.figures.looks import Look, family, looks
 from layerwise.comparison.frames import metric_of, sign_of
 from layerwise.comparison.timings import whose_seconds
@@ -46,6 +46,11 @@ class Scene:
             if not tuning.is_fastest_measured(rows):
                 return "each tuned for score, where its fastest setting was not measured"
         return "each tuned for cost"
+
+    @functools.cached_property
+    def relative_costs(self) -> pd.DataFrame:
+        """What reaching the target cost over the baseline's cost: see `statistics.relative_costs`."""
+        return statistics.relative_costs(self.runs, self.baseline)
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from layerwise.comparison.figures import style
 from layerwise.comparison.figures.scene import Scene
-from layerwise.comparison.statistics import horizon, relative_costs, survival
+from layerwise.comparison.statistics import horizon, survival
 
 
 def figure(scene: Scene) -> Figure | None:
@@ -57,7 +57,7 @@ def _shares(axes, scene, shares, names, limit):
 
 
 def _restricted(axes, scene, names):
-    costs = relative_costs(scene.runs, scene.baseline)
+    costs = scene.relative_costs
     costs = costs[costs["clock"] == "flops"].set_index("schedule")
     columns = ["restricted", "restricted_low", "restricted_high"]
     for place, name in enumerate(names):
