@@ -96,10 +96,10 @@ def _lines(axes, scene, data, names, clock, column):
     if column == "score" and scene.targets:
         axes.text(
             0.015,
-            scene.targets[-1],
+            scene.targets[0],
             "target" if len(scene.targets) == 1 else "targets, by validation part",
             transform=axes.get_yaxis_transform(),
-            va="bottom",
+            va="top",
             color="0.4",
         )
 
