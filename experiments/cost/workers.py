@@ -20,12 +20,13 @@ COUNT = 2
 def measure(settings: Settings) -> list[dict]:
     """Rows of the main job on digits with more seeds: runs an hour of one worker, and of two over those of one.
 
-    Seconds are of whole comparisons, the start of processes and what each of them compiles included.
+    Seconds are of whole comparisons, the start of processes and what each of them compiles included. There are seeds
+    enough that one worker takes minutes: of a comparison of one minute, the start is a third.
     """
     dataset, data, classes = load("digits")
     definition = convergence.define("quick", data.train[0].shape[1:], classes, optimizers=("Adam",))
     definition |= {
-        "seeds": 15 if settings.scale == "full" else 2,
+        "seeds": 60 if settings.scale == "full" else 2,
         "data": {dataset: data},
         "verbose": 0,
     }

@@ -1,9 +1,11 @@
 """Clusters: workers on other machines, by Dask or Ray."""
 
+import collections
 import re
 import uuid
 from concurrent.futures import CancelledError, Future
 from typing import Any
+from urllib.parse import urlsplit
 
 import cloudpickle
 
@@ -11,7 +13,7 @@ from layerwise.comparison import frames
 from layerwise.comparison.agenda import Run
 from layerwise.comparison.grid import Grid
 from layerwise.comparison.worker import Worker, begin, carry_out, end
-from layerwise.comparison.workers import Workers
+from layerwise.comparison.workers import Workers, share, take_share
 
 GPU = "GPU"  # the resource that a worker of a cluster declares where it has one
 
@@ -39,10 +41,13 @@ class DaskWorkers(Workers):
             for name in with_gpu or known
         ]
         self.count = len(self._executors)
+        beside = collections.Counter(_host(name) for name in with_gpu or known)
+        for name in with_gpu or known:
+            self._client.run(take_share, beside[_host(name)], workers=[name])
         self.environment = self._executors[0].submit(frames.environment).result()
         self._comparison = uuid.uuid4().hex
         stored = cloudpickle.dumps(grid)
-        plugin = _plugin(self._comparison, stored, self.count, self.environment)
+        plugin = _plugin(beside, self._comparison, stored, self.count, self.environment)
         self._client.register_plugin(plugin, name=self._comparison)
 
     def submit(self, number: int, run: Run) -> Future:
@@ -53,12 +58,18 @@ class DaskWorkers(Workers):
         self._client.close()
 
 
-def _plugin(comparison, *arguments):
-    """What Dask sends once to each worker, also to those that come later."""
+def _host(worker):
+    """The host of a Dask worker's address."""
+    return urlsplit(worker).hostname
+
+
+def _plugin(beside, comparison, *arguments):
+    """What Dask sends once to each worker, also to those that come later; `beside`: how many a host has."""
     from dask.distributed import WorkerPlugin
 
     class Comparison(WorkerPlugin):
         def setup(self, worker: Any) -> None:
+            take_share(beside.get(_host(worker.address), 1))
             begin(comparison, *arguments)
 
         def teardown(self, worker: Any) -> None:
@@ -80,6 +91,8 @@ class RayWorkers(Workers):
         gpus = int(resources.get(GPU, 0))
         self.count = gpus or int(resources["CPU"])
         each: Any = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        if not gpus:  # as many workers as cores
+            each["runtime_env"] = {"env_vars": dict.fromkeys(share(1), "1")}
         self.environment: Any = ray.get(ray.remote(**each)(frames.environment).remote())
         actor: Any = ray.remote(**each, max_restarts=-1)(Worker)
         stored = ray.put(grid)

@@ -8,6 +8,7 @@ import uuid
 from concurrent.futures import BrokenExecutor, Future
 
 import cloudpickle
+from joblib import cpu_count
 from joblib.externals.loky import ProcessPoolExecutor
 
 from layerwise.comparison import frames
@@ -65,15 +66,7 @@ class Processes(Workers):
 
     def __init__(self, grid: Grid, count: int):
         self.count, self.environment = count, frames.environment()
-        threads = str(max(1, (os.cpu_count() or 1) // count))
-        # PJRT_NPROC is XLA's, whose pool has as many threads as there are cores.
-        names = (
-            "TF_NUM_INTRAOP_THREADS",
-            "TF_NUM_INTEROP_THREADS",
-            "OMP_NUM_THREADS",
-            "PJRT_NPROC",
-        )
-        self._env = {name: os.environ.get(name, threads) for name in names}
+        self._env = {name: os.environ.get(name, value) for name, value in share(count).items()}
         self._comparison = uuid.uuid4().hex
         self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
         self._executors = [self._start() for _ in range(count)]
@@ -93,6 +86,20 @@ class Processes(Workers):
     def _start(self):
         arguments = os.getpid(), *self._arguments
         return ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
+
+
+def share(count: int) -> dict[str, str]:
+    """Environment variables that give each of `count` processes of this machine its share of the cores, as threads."""
+    threads = str(max(1, cpu_count() // count))
+    # PJRT_NPROC is XLA's, whose pool otherwise has as many threads as there are cores.
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")
+    return dict.fromkeys(names, threads)
+
+
+def take_share(count: int) -> None:
+    """Gives this process its share, but for what its environment says already; read when a backend first computes."""
+    for name, value in share(count).items():
+        os.environ.setdefault(name, value)
 
 
 def _begin(parent, *arguments):

@@ -64,7 +64,7 @@ def start(folder, **arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.comparison.disturbed", str(folder), json.dumps(arguments)],
         # A Ray cluster that a test starts asks for the token that it has left in the home folder.
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_AUTH_MODE": "token"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         start_new_session=True,
     )
 

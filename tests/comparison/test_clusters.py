@@ -2,11 +2,14 @@
 
 import importlib.util
 import os
+import secrets
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
+import keras
 import pytest
 
 from layerwise.comparison import Comparison
@@ -21,18 +24,22 @@ def cluster(request):
     """Return a cluster's process and its address."""
     if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.clusters", request.param],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process.stdout:
-        address = process.stdout.readline().strip()
-    assert address.startswith(f"{request.param}://")
-    yield process, address
-    process.stdin.close()
-    assert process.wait(120) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # A token of its own, which the cluster and what connects to it inherit, and not one of the user's.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.clusters", request.param],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process.stdout:
+            address = process.stdout.readline().strip()
+        assert address.startswith(f"{request.param}://")
+        yield process, address
+        process.stdin.close()
+        assert process.wait(120) == 0
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,14 @@ def test_a_cluster_says_what_a_serial_comparison_says(cluster, serial, tmp_path)
     sent = (tmp_path / "sent").read_text().split()
     # Once to each worker; Ray's client server looks at it, too.
     assert len(set(sent)) == len(sent) == (3 if cluster[1].startswith("ray") else 2)
+    if cluster[1].startswith("dask") and keras.backend.backend() == "jax":  # Ray's are gone
+        assert [threads_of_xla(worker) for worker in sent] == 2 * [max(1, os.cpu_count() // 2)]
+
+
+def threads_of_xla(process):
+    """Return how many threads a process has in XLA's pool."""
+    names = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/comm")]
+    return sum("XLAEigen" in name for name in names)
 
 
 @pytest.mark.slow
