@@ -129,7 +129,8 @@ def compare(
         experiment: A name that goes with every row.
         results: A folder for frames, written as runs end. With runs of the same comparison in it,
             only the others are carried out. `None` keeps all in memory.
-        jobs: Processes side by side: their seconds disturb one another (`timed`).
+        jobs: Processes side by side, which share the cores: their seconds disturb one another (`timed`). Rows are those of
+            one process, on JAX to rounding where the number of threads decides how a sum is split.
         cluster: "dask://HOST:PORT" of a Dask scheduler, or "ray://HOST:PORT" of a Ray client server: runs go to all
             its workers, one at a time to each; to one for each GPU where there are GPUs. layerwise, the modules that models
             come from and the same KERAS_BACKEND have to be there; the data is sent once to each worker.
