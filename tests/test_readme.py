@@ -21,9 +21,7 @@ def test_readme_has_the_blocks_that_are_run(block):
     assert blocks(*block)
 
 
-# The README compares two learning rates, and is told that the best may lie beyond.
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The tuned learning rate lies at the edge:UserWarning")
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}

@@ -22,7 +22,7 @@ class Arrays:
     """
 
     def __init__(self, parts: Mapping[str, Any], folds: int | None):
-        self.parts = {name: _checked(name, part) for name, part in parts.items()}
+        self.parts = _with_weights({name: _checked(name, part) for name, part in parts.items()})
         self.folds = folds
         shapes = {name: _shapes(part) for name, part in self.parts.items()}
         if len(set(shapes.values())) > 1:
@@ -194,6 +194,17 @@ def _checked(name, part):
                 "fill them in."
             )
     return (x, y, *weights)
+
+
+def _with_weights(parts):
+    """The parts; where some have sample weights, all: those of the others are 1."""
+    given = [part[2].shape[1:] for part in parts.values() if len(part) == 3]
+    if not given:
+        return parts
+    return {
+        name: part if len(part) == 3 else (*part, np.ones((len(part[1]), *given[0]), "float32"))
+        for name, part in parts.items()
+    }
 
 
 def _shapes(part):

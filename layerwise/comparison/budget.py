@@ -33,18 +33,23 @@ class Plan:
         epochs: Epochs; the last one may be cut short.
         steps: Batches in all.
         flops: What they cost by the counts of the backend; `None` where that is not known.
+        seconds: What they take by measured Updates, where seconds are the budget.
     """
 
     epochs: int
     steps: int
     flops: int | None = None
+    seconds: float | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], batch_size: int) -> "Plan":
         """The plan of a run that finished, from its row of `runs`."""
-        flops = row["planned_flops"]
-        known = None if pd.isna(flops) else int(flops)
-        return cls(int(row["epochs"]), int(row["examples"]) // batch_size, known)
+        flops, seconds = (
+            None if pd.isna(row[f"planned_{unit}"]) else row[f"planned_{unit}"]
+            for unit in ("flops", "seconds")
+        )
+        steps = int(row["examples"]) // batch_size
+        return cls(int(row["epochs"]), steps, None if flops is None else int(flops), seconds)
 
 
 def plan(

@@ -1,6 +1,7 @@
 """What is wrong with the arguments of a comparison is said before anything is trained."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,7 +147,7 @@ def _check_class_weight(weights):
     if weights is None:
         return
     if not isinstance(weights, Mapping) or not all(
-        isinstance(label, int) and weight >= 0 for label, weight in weights.items()
+        isinstance(label, numbers.Integral) and weight >= 0 for label, weight in weights.items()
     ):
         raise ValueError(
             f"class_weight must be {{label: weight of at least 0}}, as for fit, got {weights!r}."

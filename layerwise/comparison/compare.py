@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from layerwise.comparison import audit, frames, tuning
 from layerwise.comparison.clusters import check_cluster, cluster_workers
@@ -122,8 +123,9 @@ def compare(
             score, the rest for the least cost.
         n_trials: Settings that "optuna" tries for each schedule; `None`: as many as the grid would have.
         class_weight: `{label: weight}`, as for `fit`.
-        callbacks: `() -> list` of Keras callbacks for each run. Their logs hold `val_loss` and `val_<metric>`,
-            of which `EarlyStopping` and the like have to be told the `mode`.
+        callbacks: `() -> list` of Keras callbacks for each run, the same each time: their attributes are part of what a
+            run is known by. Their logs hold `val_loss` and `val_<metric>`, of which `EarlyStopping` and the like have to be
+            told the `mode`. Frames hold the weights at the ends of epochs, not those that a callback restores at last.
         probes: Callables `() -> layerwise.Probe`: each measured run has new ones, and what they measured is
             `comparison.probes`, the Probe's frame with a column `run_id` before it. Their time is no training time.
         experiment: A name that goes with every row.
@@ -262,6 +264,8 @@ def _warn(runs):
 
 
 def _rates(learning_rates, optimizers):
+    if isinstance(learning_rates, np.ndarray):
+        learning_rates = learning_rates.tolist()
     if not isinstance(learning_rates, (Mapping, tuple, list)):
         raise TypeError(
             f"learning_rates must be a tuple of numbers, or a dict of them by optimizer, got {learning_rates!r}."

@@ -1,5 +1,7 @@
 """Configs that are the same in every process: without the numbers that Keras puts into names."""
 
+import hashlib
+import inspect
 import json
 import re
 from typing import Any
@@ -11,7 +13,7 @@ from layerwise.backends.lazy import without_tensorflow
 
 def config_of(value: Any) -> dict[str, Any]:
     """The config of a Keras object, with names that Keras made up (dense_3, adam_1) counted from
-    the object's start.
+    the object's start; of a function its name and a hash of its code.
 
     Example:
     >>> import keras
@@ -20,6 +22,8 @@ def config_of(value: Any) -> dict[str, Any]:
     >>> first.name == second.name, config_of(first) == config_of(second)
     (False, True)
     """
+    if inspect.isfunction(value) and not value.__module__.startswith("keras."):
+        return {"function": value.__qualname__, "code": _digest(value.__code__)}
     try:
         with without_tensorflow():
             config = keras.saving.serialize_keras_object(value)
@@ -29,6 +33,13 @@ def config_of(value: Any) -> dict[str, Any]:
     names: dict[str, str] = {}
     _collect(config, names)
     return _renamed(config, names)
+
+
+def _digest(code):
+    """A hash of what a function does, of the functions in it, too."""
+    parts = [_digest(one) if inspect.iscode(one) else repr(one) for one in code.co_consts]
+    text = f"{code.co_code.hex()}{code.co_names}{parts}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def as_text(config: object) -> str:

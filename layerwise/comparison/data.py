@@ -24,7 +24,8 @@ class Data:
     Args:
         train: What gradients are computed on. `x` is an array of shape `(examples, ...)`, or a list or dict of arrays for
             a model with several inputs; `y` an array of shape `(examples, ...)`: class labels, one-hot rows, numbers, or
-            tokens; `sample_weight` of shape `(examples,)` or `(examples, ...)`, as `fit` takes it.
+            tokens; `sample_weight` of shape `(examples,)` or `(examples, ...)`, as `fit` takes it; it weighs losses and
+            scores, and is 1 in parts without.
         validation: What settings, targets and best epochs are chosen on: the same examples in every run.
         test: What is reported and never used to choose.
         folds: Where the validation part is small: train and validation together are divided into so many parts, in the

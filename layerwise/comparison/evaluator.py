@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.backends import backend
 from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.seeds import derive
 from layerwise.comparison.streams import Streams
 from layerwise.comparison.tasks import Meter, Task, checked
 
@@ -82,7 +83,9 @@ class Evaluator:
         if self._kept is None:
             return np.nan
         predictions, rows = self._kept
-        groups = [g for g in np.array_split(rows, min(GROUPS, len(rows))) if len(g)]
+        # Rows may lie in the order of their classes.
+        mixed = np.random.default_rng(derive("jackknife")).permutation(rows)
+        groups = [g for g in np.array_split(mixed, min(GROUPS, len(rows))) if len(g)]
         if len(groups) < 2:
             return np.nan
         left = [np.setdiff1d(rows, group, assume_unique=True) for group in groups]

@@ -41,7 +41,15 @@ RUN_COLUMNS = [
     # outcome
     *("status", "error"),
     # cost
-    *("updates", "examples", "flops", "planned_flops", "train_seconds", "compile_seconds"),
+    *(
+        "updates",
+        "examples",
+        "flops",
+        "planned_flops",
+        "planned_seconds",
+        "train_seconds",
+        "compile_seconds",
+    ),
     *("optimizer_state_bytes", "peak_memory_bytes"),
     # convergence
     *(

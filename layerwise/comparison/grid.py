@@ -132,7 +132,12 @@ class Grid:
         given = settings.arguments_of(setting or {}, "model")
         if len(self.regularizers) > 1:
             given["regularizer"] = cell.regularizer
-        model = check_made("models", cell.model, self.models[cell.model](**given))
+        try:
+            model = check_made("models", cell.model, self.models[cell.model](**given))
+        except TypeError as error:
+            if given:
+                error.add_note(f"models[{cell.model!r}] was called with {given}.")
+            raise
         if not model.built:
             model(self.datasets[cell.dataset].sample()[0])
         return model
@@ -203,6 +208,13 @@ class Grid:
             kind = f"{type(made).__name__} " if owner == "schedule" else ""
             self._made[key] = kind + as_text(config)
         return self._made[key]
+
+    def allows(self, cell: Cell, setting: Setting) -> bool:
+        """Whether schedule, optimizer and model take a setting's values: no momentum beyond 1 is to be tried."""
+        try:
+            return all(self.config(owner, cell, setting) for owner in settings.OWNERS)
+        except ValueError:
+            return False
 
     def arguments(self, owner: str, cell: Cell) -> set[str]:
         """The arguments that a cell's schedule or optimizer has."""

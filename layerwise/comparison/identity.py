@@ -35,7 +35,9 @@ def run_id(
         **environment,
         "loss": as_text(config_of(grid.loss)),
         "metric": as_text(config_of(grid.metric)),
-        "class_weight": as_text(dict(grid.class_weight or {})),
+        "class_weight": as_text(
+            {int(label): float(weight) for label, weight in (grid.class_weight or {}).items()}
+        ),
         "callbacks": [f"{type(one).__name__} {as_text(vars(one))}" for one in callbacks],
         "data": grid.datasets[cell.dataset].fingerprint,
         "model_config": grid.config("model", cell, setting),

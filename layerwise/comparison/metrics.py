@@ -73,14 +73,16 @@ def metric_for(metric: Any, kind: str, sequences: bool, from_logits: bool) -> ke
         TypeError: It is none of these.
     """
     if isinstance(metric, keras.metrics.Metric):
-        return metric
+        return _anew(metric)
     if metric is None:
         metric = "mean_absolute_error" if kind == "numbers" else "accuracy"
         metric = "perplexity" if sequences else metric
+    if isinstance(metric, type) and issubclass(metric, keras.metrics.Metric):
+        metric = metric.__name__ if _is_stock(metric) else metric()
+    if isinstance(metric, keras.metrics.Metric):
+        return metric
     if isinstance(metric, str):
         return _named(metric, kind, from_logits)
-    if isinstance(metric, type) and issubclass(metric, keras.metrics.Metric):
-        return metric()
     if not callable(metric):
         raise TypeError(f"metric must be a Keras metric, its name or a function, got {metric!r}.")
     made = keras.metrics.MeanMetricWrapper(metric, name=getattr(metric, "__name__", "metric"))
@@ -108,12 +110,26 @@ def direction_of(metric: keras.metrics.Metric) -> str:
     return direction
 
 
+def _is_stock(metric):
+    return metric.__module__.startswith("keras.")
+
+
+def _anew(metric):
+    """A metric like the user's own, which another task may have shaped by its data."""
+    if not _is_stock(type(metric)):
+        return metric
+    made = type(metric).from_config(metric.get_config())
+    made.direction = getattr(metric, "direction", None)
+    return made
+
+
 def _named(name, kind, from_logits):
     threshold = 0.0 if from_logits else 0.5
     if name in ("accuracy", "acc"):
         if kind == "numbers":
             raise ValueError(
-                "metric='accuracy' takes labels, and the targets are numbers: name another, such as 'mean_absolute_error'."
+                "metric='accuracy' takes labels, and the targets, or the loss, are for numbers: name another, such as "
+                "'mean_absolute_error', or give keras.metrics.BinaryAccuracy(threshold=...)."
             )
         if kind == "binary":
             return keras.metrics.BinaryAccuracy(threshold=threshold)
@@ -125,6 +141,10 @@ def _named(name, kind, from_logits):
     except ValueError as error:
         raise ValueError(
             f"metric must be the name of a Keras metric, such as 'accuracy' or 'r2_score', got {name!r}."
+        ) from error
+    except TypeError as error:
+        raise ValueError(
+            f"metric={name!r} names a metric that has to be told more ({error}): give the metric itself."
         ) from error
     if not isinstance(metric, keras.metrics.Metric):
         return keras.metrics.MeanMetricWrapper(metric, name=name)

@@ -88,7 +88,10 @@ class Planner:
         if budget is None:
             return plan(own, steps, self.grid.epochs, price)
         found = plan_within(own, steps, self.grid.epochs, price, budget)
-        return found if self.grid.budget == "flops" else flops_of(own, found, steps, flops)
+        if self.grid.budget == "flops":
+            return found
+        seconds = (found.flops or 0) / 1e9  # its price was in nanoseconds
+        return dataclasses.replace(flops_of(own, found, steps, flops), seconds=seconds)
 
     def _priced(self, cell, setting):
         own = [settings.arguments_of(setting, owner) for owner in ("model", "optimizer")]

@@ -29,6 +29,7 @@ _SUFFIXES = (
     *("mean", "low", "high", "difference", "difference_low", "difference_high", "p"),
     *("improvement", "improvement_low", "improvement_high"),
 )
+_ENDS = ("median", "low", "high", "restricted")
 RELATIVE = (
     *("ratio", "ratio_low", "ratio_high", "ratio_p"),
     *("improvement", "improvement_low", "improvement_high"),
@@ -37,7 +38,7 @@ RELATIVE = (
 SUMMARY_COLUMNS = [
     *(*KEY, "tuned_for", "learning_rate", "n_runs", "n_finished"),
     *("reach_rate", "reach_low", "reach_high"),
-    *(f"{clock}_to_target_{end}" for clock in CLOCKS for end in ("median", "low", "high")),
+    *(f"{clock}_to_target_{end}" for clock in CLOCKS for end in _ENDS),
     *(f"{clock}_{column}" for clock in CLOCKS for column in RELATIVE),
     *(f"{metric}_{suffix}" for metric in METRICS for suffix in _SUFFIXES),
 ]
@@ -48,10 +49,11 @@ def summarize(
 ) -> pd.DataFrame:
     """The frame `summary`: one row per cell and what it was tuned for.
 
-    Costs are medians, the rest means, with 95 % intervals. What `relative_costs` says of a cell is in the row of the runs
-    that were tuned for cost, as `{clock}_ratio` and so on. `_difference` is the mean of the paired differences to the
-    baseline, `_p` of a paired t test, corrected over the schedules of a task (Holm), `_improvement` how likely a run
-    beats the baseline's of the same seed: a missing value counts as the worst.
+    Costs are medians, and means restricted to `horizon`; the rest are means; intervals are of 95 %. What `relative_costs`
+    says of a cell is in the row of the runs that were tuned for cost, as `{clock}_ratio` and so on. `_difference` is
+    the mean of the paired differences to the baseline, `_p` of a paired t test, corrected over the schedules of a task
+    (Holm); both are empty where a run of any pair diverged or failed. `_improvement` is how likely a run beats the
+    baseline's of the same seed: a missing value counts as the worst.
 
     Args:
         runs: The frame `runs`.
@@ -59,6 +61,10 @@ def summarize(
         relative: `relative_costs(runs, baseline)`, where it is at hand.
     """
     rows, references = [], _References(runs, baseline)
+    limits = {
+        key: {clock: horizon(task, clock) for clock in CLOCKS}
+        for key, task in runs.groupby(TASK, sort=False)
+    }
     for key, purpose, measured, own in _cells(runs):
         row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose, "own": own}
         row |= settings.columns_of(settings.setting_of(measured.iloc[0]))
@@ -67,9 +73,10 @@ def summarize(
         ends = ("reach_rate", "reach_low", "reach_high")
         row |= dict(zip(ends, intervals.share(n_reached, n_runs), strict=True))
         for clock in CLOCKS:
-            found = intervals.median(costs(measured, clock))
-            names = (f"{clock}_to_target_{end}" for end in ("median", "low", "high"))
-            row |= dict(zip(names, found, strict=True))
+            spent = costs(measured, clock)
+            restricted = float(np.minimum(spent, limits[_task_of(key)][clock]).mean())
+            names = (f"{clock}_to_target_{end}" for end in _ENDS)
+            row |= dict(zip(names, (*intervals.median(spent), restricted), strict=True))
         theirs = references.of(key, purpose)
         for metric in METRICS:
             row |= _metric(metric, measured, None if row["schedule"] == baseline else theirs)
@@ -227,7 +234,9 @@ def _metric(name, measured, theirs):
     result = dict(zip(("mean", "low", "high"), intervals.mean(values), strict=True))
     if theirs is not None:
         reference = _by_seed(theirs, name).reindex(values.index)
-        difference = (values - reference).dropna()
+        difference = values - reference
+        if difference.isna().any():  # of the runs that are left, nothing can be said for all
+            difference = difference.iloc[:0]
         suffixes = ("difference", "difference_low", "difference_high")
         result |= dict(zip(suffixes, intervals.mean(difference), strict=True))
         result["p"] = intervals.p_value(difference)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from layerwise.backends import internals
 from layerwise.comparison.metrics import direction_of, metric_for
 
 
@@ -60,6 +61,12 @@ class Task:
             raise ValueError(
                 f"A comparison scores one output, the model has {len(keras.tree.flatten(outputs))}: let models() return a "
                 "model with the output that matters."
+            )
+        if internals.mask(keras.tree.flatten(outputs)[0]) is not None:
+            raise ValueError(
+                "The model's output carries a mask (of Embedding(mask_zero=True) or Masking), which losses heed and "
+                "metrics do not: build the model without it, and give padding the sample weight 0: "
+                "Data(train=(x, y, weights), ...)."
             )
         predictions = np.asarray(keras.ops.convert_to_numpy(outputs), "float32")
         given = None if loss is None else loss_of(loss)
@@ -164,6 +171,9 @@ class FunctionLoss(keras.losses.Loss):
         self.function = function
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        one = y_pred.shape[-1:] == (1,)
+        if one and len(y_true.shape) == len(y_pred.shape) - 1:  # else they would be broadcast
+            y_true = keras.ops.expand_dims(y_true, -1)
         return self.function(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def next_trials(
     chosen = [tuned(runs, purpose) for purpose in (PURPOSES if targets is not None else ("score",))]
     tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
     more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
+    more = [setting for setting in more if grid.allows(cell, setting)]
     return list(itertools.product(more, seeds_of("tune", grid.tuning_seeds)))
 
 

@@ -79,6 +79,7 @@ class Worker:
             "epochs": plan.epochs,
             "budget": self.grid.budget,
             "planned_flops": plan.flops,
+            "planned_seconds": plan.seconds,
             "seed": run.seed,
             "phase": run.phase,
             "tuned_for": run.tuned_for,

@@ -22,7 +22,7 @@ def entry(run):
         optimizer="optimizer",
     )
     row |= {"best_validation_score": 0.5, "best_validation_loss": 1.0, "examples": 100}
-    row |= {"epochs": 2, "planned_flops": 7}
+    row |= {"epochs": 2, "planned_flops": 7, "planned_seconds": 1.5}
     curve = {"epoch": [1], "flops": [1000], "split": ["validation"], "score": [0.5]}
     return row, frames.curve_frame(pd.DataFrame(curve))
 
@@ -88,4 +88,4 @@ def test_where_seconds_are_the_budget_the_first_plan_of_a_setting_holds():
     assert first.plan is None
     assert runs.take(1) is None
     runs.add(first, entry(first))
-    assert runs.take(1).plan == Plan(epochs=2, steps=100 // 16, flops=7)
+    assert runs.take(1).plan == Plan(epochs=2, steps=100 // 16, flops=7, seconds=1.5)

@@ -37,6 +37,12 @@ def test_edges_are_named_with_what_they_were_tuned_for():
     assert audit(cell(fastest=0.01, measured=(0.1, 0.01))) == [fast]
 
 
+def test_one_learning_rate_is_named():
+    runs = cell()
+    runs = runs[(runs["phase"] == "measure") | (runs["learning_rate"] == 0.1)]
+    assert audit(runs) == ["digits, mlp, Adam, s: learning_rate 0.1 was the only one tried"]
+
+
 def test_a_fastest_setting_that_was_not_measured_is_named():
     found = audit(cell(fastest=0.01))
     assert (

@@ -99,6 +99,7 @@ def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
     made = {name: planner.plan(problems.cell(name), setting) for name in ("simultaneous", "sweep")}
     assert made["simultaneous"].steps == 8 * 3
     assert 1 <= made["sweep"].steps < made["simultaneous"].steps
+    assert made["sweep"].seconds == made["sweep"].steps * 3
     with pytest.raises(ValueError, match="cannot foresee"):
         planner.plan(problems.cell("gauss_southwell"), setting)
 

@@ -346,3 +346,18 @@ def test_a_comparison_loads_no_other_framework():
     # TensorFlow and torch load JAX by themselves where it is installed.
     assert "tensorflow" not in loaded or keras.backend.backend() == "tensorflow"
     assert keras.backend.backend() in loaded
+
+
+def test_what_is_searched_beside_the_rate_is_compared_by_name():
+    found = compare(
+        schedules={"simultaneous": layerwise.Simultaneous},
+        optimizers={"SGD": keras.optimizers.SGD},
+        learning_rates=np.array([0.3]),
+        search={"optimizer.momentum": (0.5, 0.9)},
+        seeds=1,
+        tuning_seeds=1,
+        class_weight={np.int64(k): 1.0 for k in range(3)},
+    )
+    tune = found.runs[found.runs["phase"] == "tune"]
+    assert set(tune["status"]) == {"finished"} and set(tune["learning_rate"]) == {0.3}
+    assert {"0.5", "0.9"} <= set(tune["optimizer.momentum"]) <= {"0.5", "0.9", "0.278", "0.154"}

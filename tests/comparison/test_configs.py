@@ -40,6 +40,17 @@ def test_everything_else_does():
     assert len(set(texts)) == len(texts)
 
 
+def test_a_function_is_known_by_what_it_does():
+    def made(factor, inner=None):
+        source = f"def own(y, p):\n    inner = lambda: {inner}\n    return {factor} * (y - p)"
+        found = {"__name__": "own"}
+        exec(source, found)
+        return as_text(config_of(found["own"]))
+
+    assert made(1) == made(1)
+    assert len({made(1), made(2), made(1, inner=3)}) == 3
+
+
 def test_a_model_without_a_config_is_known_by_class_and_shapes():
     class Own(keras.Model):
         def __init__(self, width):

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+import layerwise
 from layerwise.comparison import evaluator
 from layerwise.comparison.evaluator import Evaluator
 from layerwise.comparison.tasks import Task
@@ -30,9 +31,14 @@ def test_chunks_have_one_size(monkeypatch):
     assert {len(chunk) for chunk in chunks} == {37} and len(chunks) == 3
 
 
-def test_standard_error_is_that_of_a_share():
+@pytest.mark.parametrize("in_order", [False, True])
+def test_standard_error_is_that_of_a_share(in_order):
     # The jackknife of a mean over equal groups estimates sqrt(p (1 - p) / n); its own spread with 20 groups is a sixth.
     data, model = problems.data(n=2400, folds=None), problems.net()
+    if in_order:  # of the classes
+        x, y = data.validation
+        order = np.argsort(y)
+        data = layerwise.Data(data.train, (x[order], y[order]), data.test)
     model.compile()
     evaluator = Evaluator(data.source, Task.of(model, data), model)
     score = evaluator(model.predict_on_batch, 0)["validation"][1]

@@ -256,6 +256,42 @@ def test_a_users_own_loss_and_metric():
     np.testing.assert_allclose(found, stock(model, worst, [close], NUMBERS[:, None]), rtol=1e-6)
 
 
+def test_a_users_own_loss_meets_targets_without_a_last_axis_as_in_keras():
+    def own(y, predictions):
+        assert y.shape == predictions.shape
+        return keras.ops.mean(keras.ops.square(y - predictions), axis=-1)
+
+    model = dense(1)
+    loss = Task.of(model, data(NUMBERS), loss=own).loss
+    expected = stock(model, own, [], NUMBERS)
+    assert float(loss(NUMBERS, model.predict(X, verbose=0))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", [keras.metrics.AUC, "auc", keras.metrics.AUC()])
+def test_a_class_of_losses_or_metrics_is_one_with_its_defaults(metric):
+    for _ in range(2):  # Keras numbers the names
+        task = Task.of(
+            dense(1, "sigmoid"), data(TWO), loss=keras.losses.BinaryCrossentropy, metric=metric
+        )
+        assert task.loss.name == "binary_crossentropy"
+    if not isinstance(metric, keras.metrics.Metric):
+        assert task.name == "auc"
+
+
+def test_a_metric_serves_tasks_of_different_shapes():
+    metric = keras.metrics.F1Score(average="macro")
+    for classes in (3, 2):
+        task = Task.of(dense(classes), data(np.eye(classes)[LABELS % classes]), metric=metric)
+        assert 0 <= task.measure(np.eye(classes), np.eye(classes, dtype="float32"))[1] <= 1
+
+
+def test_a_masked_output_is_refused():
+    layers = [keras.layers.Embedding(7, 4, mask_zero=True), keras.layers.Dense(7)]
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
+    with pytest.raises(ValueError, match=r"carries a mask .* sample weight 0"):
+        Task.of(model, data(TOKENS, TOKENS))
+
+
 def test_predictions_that_are_not_finite_have_no_score():
     task = Task.of(dense(3), data(LABELS))
     for value in (np.nan, np.inf):
@@ -273,7 +309,8 @@ def test_predictions_that_are_not_finite_have_no_score():
         (dense(1), TWO, {"loss": "binary_crossentropy"}, r"BinaryCrossentropy\(from_logits=True\)"),
         (dense(3), LABELS, {"loss": "nonsense"}, "name of a Keras loss"),
         (dense(3), LABELS, {"metric": "nonsense"}, "name of a Keras metric"),
-        (dense(1), NUMBERS, {"metric": "accuracy"}, "takes labels, and the targets are numbers"),
+        (dense(3), LABELS, {"metric": "mean_io_u"}, "told more .* give the metric itself"),
+        (dense(1), NUMBERS, {"metric": "accuracy"}, "takes labels, and the targets, or the loss"),
         (dense(3), np.eye(3)[LABELS], {"metric": "f1_score"}, "choose an average"),
         (dense(1), TWO[:, None], {"metric": "f1_score"}, "let the model end in a sigmoid"),
     ],

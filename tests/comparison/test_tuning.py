@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -146,6 +147,20 @@ def test_the_grid_grows_until_the_best_lies_inside_at_most_three_times_a_side():
     assert play(grid, cell, lambda rate: -rate) == [0.1, 0.2, 0.05, 0.025, 0.0125]
     both = play(grid, cell, lambda rate: rate, lambda rate: round(10000 * rate), target=(0.5,))
     assert sorted(both) == [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_the_grid_does_not_grow_where_an_optimizer_takes_no_more():
+    grid = problems.grid(
+        optimizer=keras.optimizers.SGD,
+        learning_rates={"optimizer": (0.1,)},
+        search={"optimizer.momentum": (0.5, 0.9)},
+    )
+    cell, rows = problems.cell("greedy"), []
+    for setting, seed in grid.trials(cell):
+        score = setting["optimizer.momentum"]
+        row = problems.run_row("s", seed, "tune", 0.1, best_validation_score=score)
+        rows.append(row | {"best_validation_loss": 1.0} | settings.columns_of(setting))
+    assert not next_trials(grid, cell, frames.run_frame(rows), None), "1.62 is no momentum"
 
 
 def test_every_schedule_has_as_many_trials_whatever_it_has_to_tune():
