@@ -170,7 +170,8 @@ def _classes(y):
 def _checked(name, part):
     if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
         raise ValueError(
-            f"Data({name}=...) must be a pair (x, y) or a triple (x, y, sample_weight), got {type(part).__name__}."
+            f"Data({name}=...) must be a pair (x, y) or a triple (x, y, sample_weight), got {type(part).__name__}; "
+            "where one part is a stream, all three are."
         )
     x, y, *weights = part
     if isinstance(y, (dict, list)) and y and np.ndim(next(iter(keras.tree.flatten(y)))) > 0:
