@@ -150,8 +150,8 @@ def by_the_clock(comparison: Comparison) -> str:
                 f"{verdict.spread(updates['ratio'])}"
             )
     return (
-        f"By the clock, over simultaneous training (the median of one seed's run, trained "
-        f"{each['repetitions'].min()} or more times under each schedule, alone on the machine, in turn): {'; '.join(parts)}."
+        f"By the clock, over simultaneous training (medians of {each['repetitions'].min()} or more runs of one seed under each "
+        f"schedule, alone on the machine, in turn): {'; '.join(parts)}."
     )
 
 
