@@ -149,9 +149,10 @@ def by_the_clock(comparison: Comparison) -> str:
                 f"{name[0].lower()}{name[1:]} {verdict.spread(own['ratio'])}, each of its Updates "
                 f"{verdict.spread(updates['ratio'])}"
             )
+    count = each["repetitions"].min()
     return (
-        f"By the clock, over simultaneous training (medians of {each['repetitions'].min()} or more runs of one seed under each "
-        f"schedule, alone on the machine, in turn): {'; '.join(parts)}."
+        f"By the clock, over simultaneous training (medians of {count} or more runs of one seed under each schedule, "
+        f"alone on the machine, in turn): {'; '.join(parts)}."
     )
 
 
