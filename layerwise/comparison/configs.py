@@ -24,6 +24,8 @@ def config_of(value: Any) -> dict[str, Any]:
     """
     if inspect.isfunction(value) and not value.__module__.startswith("keras."):
         return {"function": value.__qualname__, "code": _digest(value.__code__)}
+    if isinstance(value, type):
+        return {"class": f"{value.__module__}.{value.__qualname__}"}
     try:
         with without_tensorflow():
             config = keras.saving.serialize_keras_object(value)

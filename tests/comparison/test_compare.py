@@ -356,6 +356,8 @@ def test_what_is_searched_beside_the_rate_is_compared_by_name():
         search={"optimizer.momentum": (0.5, 0.9)},
         seeds=1,
         tuning_seeds=1,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metric=keras.metrics.SparseCategoricalAccuracy,
         class_weight={np.int64(k): 1.0 for k in range(3)},
     )
     tune = found.runs[found.runs["phase"] == "tune"]

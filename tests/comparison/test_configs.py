@@ -35,6 +35,7 @@ def test_everything_else_does():
             keras.layers.Dense(3, dtype="bfloat16"),
             keras.optimizers.Adam(0.1),
             keras.optimizers.Adam(0.2),
+            keras.optimizers.Adam,
         )
     ]
     assert len(set(texts)) == len(texts)
