@@ -10,7 +10,7 @@ from layerwise.backends import backend
 from layerwise.comparison.arrays import Arrays
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.streams import Streams
-from layerwise.comparison.tasks import Meter, Task, checked
+from layerwise.comparison.tasks import Meter, Task, check_labels, checked
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 * 2**20
@@ -149,4 +149,7 @@ class StreamEvaluator:
 
     def _batches(self, name):
         for x, y, weight in self.source.evaluation(name):
-            yield y, np.asarray(keras.ops.convert_to_numpy(self._predict(x)), "float32"), weight
+            predictions = np.asarray(keras.ops.convert_to_numpy(self._predict(x)), "float32")
+            if type(self.task.loss).__name__.startswith("Sparse"):
+                check_labels(self.task.loss, y, predictions.shape[-1])
+            yield y, predictions, weight

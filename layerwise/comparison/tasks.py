@@ -255,11 +255,19 @@ def _check_targets(kind, loss, predictions, y, targets):
             f"Labels of shape {y.shape} and type {y.dtype} do not fit outputs of shape {predictions.shape}: give an "
             f"integer label for each row, and an output for each class.{named}"
         )
-    if targets.max() >= outputs or targets.min() < 0:
-        worst = targets.max() if targets.max() >= outputs else targets.min()
+    check_labels(loss, targets, outputs)
+
+
+def check_labels(loss: Any, labels: Any, outputs: int) -> None:
+    """Raises ValueError for labels that no output stands for; what a loss is told to ignore (`ignore_class`) is none."""
+    labels = np.asarray(labels)
+    wrong = labels[
+        ((labels < 0) | (labels >= outputs)) & (labels != getattr(loss, "ignore_class", None))
+    ]
+    if wrong.size:
         raise ValueError(
-            f"The targets hold the label {worst}, the model has {outputs} outputs: labels run from 0 to the number of "
-            "outputs less one."
+            f"The targets hold the label {wrong.flat[0]}, the model has {outputs} outputs: labels run from 0 to the number "
+            "of outputs less one."
         )
 
 

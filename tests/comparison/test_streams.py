@@ -74,6 +74,19 @@ def test_evaluations_are_those_of_evaluate():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5)
 
 
+def test_a_label_that_has_no_output_is_said_in_whichever_batch_it_comes():
+    class Wrong(Batches):
+        def __getitem__(self, place):
+            x, y = super().__getitem__(place)
+            return x, y + 7 * place
+
+    rows, model = np.arange(N), two_inputs()
+    data = layerwise.Data(Batches(rows), Wrong(rows), Batches(rows))
+    evaluator = evaluator_for(data.source, Task.of(model, data), model)
+    with pytest.raises(ValueError, match=r"hold the label [789], the model has 3 outputs"):
+        evaluator(model.predict_on_batch, 0)
+
+
 def test_the_error_of_a_streams_score_comes_from_its_batches_and_no_predictions_are_kept():
     data, model, made = streams(), two_inputs(), []
     task = Task.of(model, data)

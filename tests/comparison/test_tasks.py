@@ -285,6 +285,17 @@ def test_a_metric_serves_tasks_of_different_shapes():
         assert 0 <= task.measure(np.eye(classes), np.eye(classes, dtype="float32"))[1] <= 1
 
 
+def test_a_label_that_a_loss_ignores_is_no_wrong_one():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    y = np.where(LABELS == 1, -1, LABELS)
+    model = dense(3)
+    task = Task.of(model, data(y), loss=loss)
+    (expected,) = [stock(model, loss, [], y)]
+    assert task.measure(y, model.predict(X, verbose=0))[0] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="label -1"):
+        Task.of(model, data(y))
+
+
 def test_a_masked_output_is_refused():
     layers = [keras.layers.Embedding(7, 4, mask_zero=True), keras.layers.Dense(7)]
     model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
