@@ -44,6 +44,16 @@ def test_no_gradient_is_computed_below_the_moving_block(arguments):
     assert [products(schedule.flops(Update((k,)), *batch())) for k in range(4)] == [8, 7, 6, 5]
 
 
+def test_what_is_counted_before_fit_is_what_is_counted_after():
+    layers = [keras.layers.Dense(WIDTH, name=f"block_{k}") for k in range(4)]
+    model = compiled(keras.Sequential([keras.Input((WIDTH,)), *layers]), "adam")
+    schedule = layerwise.BlockCoordinate(state="drop")
+    schedule.build(model)  # with all slots released
+    before = schedule.flops(Update((1,)), *batch())
+    model.fit(*batch(), batch_size=ROWS, verbose=0, callbacks=[schedule])
+    assert schedule.flops(Update((1,)), *batch()) == before > 0
+
+
 def test_all_blocks_together_cost_what_stock_costs():
     for update in (Update((0, 1, 2, 3)), Update(None)):
         assert products(dense().flops(update, *batch())) == 4 + 4 + 3

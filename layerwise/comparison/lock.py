@@ -2,10 +2,15 @@
 
 import contextlib
 import json
+import os
+import platform
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
+
+HOLDER = ".holder"
 
 
 @contextlib.contextmanager
@@ -24,16 +29,22 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise RuntimeError(
             f"{folder} is in use by another comparison{_who(folder)}. Wait for it, stop it, or give another results folder."
         ) from error
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = {"process": os.getpid(), "host": platform.node(), "started": started}
     try:
+        with contextlib.suppress(OSError):  # a full disk
+            (folder / HOLDER).write_text(json.dumps(holder))
         yield
     finally:
+        with contextlib.suppress(OSError):
+            (folder / HOLDER).unlink()
         lock.release()
 
 
 def _who(folder):
-    """The process that wrote into a folder's settings last, for a message."""
+    """The process that is in a folder, for a message."""
     try:
-        last = json.loads((folder / "settings.json").read_text())["sessions"][-1]
-        return f": process {last['process']} on {last['host']}, started {last['started_at']}"
-    except (OSError, ValueError, KeyError):
+        holder = json.loads((folder / HOLDER).read_text())
+        return f": process {holder['process']} on {holder['host']}, started {holder['started']}"
+    except (OSError, ValueError, KeyError):  # it has only just come
         return ""

@@ -44,17 +44,14 @@ class Net:
 
 def compare(folder=None, **arguments):
     """Carry out the comparison: two schedules, tuned over two rates and more, measured with three seeds."""
+    options = {"learning_rates": (0.01, 0.03), "seeds": 3, "epochs": 2, "batch_size": 16}
     return layerwise.compare(
         {"net": net if folder is None else Net(f"{folder}/sent")},
         {"vectors": problems.data()},
         SCHEDULES,
-        learning_rates=(0.01, 0.03),
-        seeds=3,
-        epochs=2,
-        batch_size=16,
         verbose=0,
         results=folder,
-        **arguments,
+        **options | arguments,
     )
 
 
@@ -63,7 +60,6 @@ def start(folder, **arguments):
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "tests.comparison.disturbed", str(folder), json.dumps(arguments)],
-        # A Ray cluster that a test starts asks for the token that it has left in the home folder.
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         start_new_session=True,
     )

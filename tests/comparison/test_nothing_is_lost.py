@@ -64,15 +64,16 @@ def is_there(pid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_kills_at_random_moments(jobs, tmp_path, undisturbed):
+def test_kills_at_random_moments(jobs, tmp_path):
     chance, killed = random.Random(jobs), 0
-    process, workers = disturbed.start(tmp_path, jobs=jobs), set()
-    while killed < KILLS:
+    arguments = {"seeds": 5 + 3 * KILLS}  # so that there is something left to kill
+    process, workers = disturbed.start(tmp_path, jobs=jobs, **arguments), set()
+    for _ in range(KILLS):
         before = disturbed.kept(tmp_path)
-        disturbed.wait_for_runs(tmp_path, len(before) + 1, process)
-        time.sleep(chance.uniform(0, 1))
-        if process.poll() is not None:
-            break
+        if chance.random() < 0.7:  # else while it starts, or goes on
+            disturbed.wait_for_runs(tmp_path, len(before) + 1, process)
+        time.sleep(chance.uniform(0, 0.3))
+        assert process.poll() is None
         before = disturbed.kept(tmp_path)
         found = children(process.pid)
         workers |= set(found)
@@ -82,12 +83,13 @@ def test_kills_at_random_moments(jobs, tmp_path, undisturbed):
         if victim == process.pid:
             process.wait()
             assert before <= disturbed.kept(tmp_path)
-            process = disturbed.start(tmp_path, jobs=jobs)
+            process = disturbed.start(tmp_path, jobs=jobs, **arguments)
     assert process.wait() == 0
     found = Comparison.load(tmp_path)
-    disturbed.assert_same(found, undisturbed, [*disturbed.NOT_REPEATED, "jobs"])
+    expected = disturbed.compare(**arguments)
+    disturbed.assert_same(found, expected, [*disturbed.NOT_REPEATED, "jobs"])
     assert not (tmp_path / "unfinished").exists()
-    assert killed
+    assert killed == KILLS
     time.sleep(2)
     assert not [pid for pid in workers if is_there(pid)], "a worker ends with its comparison"
 
@@ -125,6 +127,18 @@ def test_a_second_comparison_on_a_folder_is_refused_and_the_first_named(interrup
     assert "started 20" in text
 
 
+def test_the_first_is_named_before_it_has_written_anything_else(tmp_path):
+    code = "import sys, pathlib; from layerwise.comparison.lock import alone_in\n"
+    code += "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "in\n"
+    with pytest.raises(RuntimeError, match=f"process {first.pid} on "), lock.alone_in(tmp_path):
+        pass
+    first.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_the_lock_of_a_dead_process_keeps_nobody_out(tmp_path):
     code = "import os, sys, pathlib; from layerwise.comparison.lock import alone_in\n"
     code += "with alone_in(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
@@ -149,7 +163,7 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_loses_no_finished_run(small_disk, undisturbed):
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(960 * 1024))
+    ballast.write_bytes(bytes(988 * 1024))
     folder = small_disk / "results"
     with pytest.raises(OSError) as stopped:
         disturbed.compare(folder)

@@ -1,5 +1,6 @@
 """Floating-point operations on JAX, by XLA's cost analysis of lowered steps."""
 
+import contextlib
 import functools
 
 import jax
@@ -16,7 +17,8 @@ def step_flops(spec, index, x, y):
     moving, others = layout.split(_state(spec.model, spec.shape))
     step = functools.partial(traced_step, spec, layout, chosen=None, only=index)
     specs = keras.tree.map_structure(_spec, (moving, others, (x, y)))
-    return _count(step, *specs)
+    with _full_shapes(spec):
+        return _count(step, *specs)
 
 
 def stock_flops(model, x, y):
@@ -33,6 +35,20 @@ def look_flops(model, forward, groups, x, y):
     state = _state(model, lambda variable: tuple(variable.shape))
     data = keras.tree.map_structure(_spec, (x, y))
     return _count(traced_look(model, forward, groups), *state[:2], data)
+
+
+@contextlib.contextmanager
+def _full_shapes(spec):
+    """Released slots have the shapes of filled ones while a step is traced, which compares them with its inputs."""
+    variables = spec.model.optimizer.variables
+    shapes = [variable._shape for variable in variables]
+    try:
+        for variable in variables:
+            variable._shape = spec.shape(variable)
+        yield
+    finally:
+        for variable, shape in zip(variables, shapes, strict=True):
+            variable._shape = shape
 
 
 def _count(step, *specs):
