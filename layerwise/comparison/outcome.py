@@ -49,6 +49,7 @@ class Outcome:
         error: Why it failed.
         n_blocks: Blocks of the schedule; 1 where all layers move as one.
         compile_seconds: Seconds of calls that compiled a program.
+        evaluation_seconds: Seconds of all evaluations.
         metric: What the score is.
         direction: "max" where more of it is better, "min" where less is.
         optimizer_state_bytes: Bytes of optimizer state that are held at the end.
@@ -61,6 +62,7 @@ class Outcome:
     error: str = ""
     n_blocks: int | None = None
     compile_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     metric: str = ""
     direction: str = "max"
     optimizer_state_bytes: int | None = None

@@ -203,6 +203,7 @@ class _Recorder(keras.callbacks.Callback):
             raise Diverged  # not stop_training, which a greedy schedule takes as the end of a stage
 
     def _evaluate(self, epoch):
+        begun = time.perf_counter()
         _ = self.model  # on JAX this writes the trained values back into the model
         best = self.outcome.best
         evaluation = Evaluation(
@@ -216,6 +217,7 @@ class _Recorder(keras.callbacks.Callback):
         if self.outcome.best is not best:
             self.evaluator.keep()
         self._started = time.perf_counter()
+        self.outcome.evaluation_seconds += self._started - begun
         return evaluation
 
 
