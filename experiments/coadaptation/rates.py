@@ -225,32 +225,33 @@ def _verdict(against):
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """The loss of each trial by its rate, and that of the best on other seeds; where it diverged there is no point."""
+    """The training loss of each way on the seeds that it was not tuned on; a run that diverged has no point."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    nets = list(dict.fromkeys(rows["net"]))
-    figure = Figure(figsize=(5 * len(nets), 4.2), layout="constrained")
-    colors = dict(zip(WAYS, sns.color_palette("colorblind"), strict=False))
-    for axis, net in zip(
-        figure.subplots(1, len(nets), squeeze=False, sharey=True)[0], nets, strict=True
-    ):
-        for way, own in rows[rows["net"] == net].groupby("way", sort=False):
-            tried = own[(own["phase"] == "tune") & np.isfinite(own["loss"])]
-            axis.plot(tried["rate"], tried["loss"], ".", color=colors[way], alpha=0.4)
-            best = own[own["phase"] == "measure"]
-            axis.plot(
-                best["rate"].iloc[0],
-                scipy.stats.gmean(best["loss"][np.isfinite(best["loss"])]),
-                "o",
-                color=colors[way],
-                markersize=9,
-                label=f"{way}, best",
+    measured = rows[rows["phase"] == "measure"]
+    nets = list(dict.fromkeys(measured["net"]))
+    figure = Figure(figsize=(5 * len(nets), 2.8), layout="constrained")
+    axes = figure.subplots(1, len(nets), squeeze=False, sharey=True)[0]
+    for axis, net in zip(axes, nets, strict=True):
+        for place, (way, color) in enumerate(
+            zip(WAYS, sns.color_palette("colorblind"), strict=False)
+        ):
+            losses = measured.loc[measured["net"].eq(net) & measured["way"].eq(way), "loss"]
+            finite = losses[np.isfinite(losses)]
+            if finite.empty:
+                continue
+            mean, low, high = intervals.geometric_mean(finite)
+            axis.plot(finite, [place] * len(finite), ".", color=color, alpha=0.4)
+            axis.errorbar(
+                mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=4
             )
-        axis.set(xscale="log", yscale="log", xlabel="learning rate (before factors)", title=net)
-        axis.legend(fontsize=8)
-        axis.set_ylabel(f"training loss after {STEPS} steps")
-    figure.suptitle("Small: each trial on each tuning seed. Large: the best trial on other seeds")
+        axis.set(xscale="log", xlabel=f"training loss after {STEPS} steps", title=net)
+        axis.set_yticks(range(len(WAYS)), WAYS)
+    axes[0].invert_yaxis()
+    figure.suptitle(
+        "Small: a seed that was not tuned on. Large: their geometric mean, with its 95 % interval"
+    )
     return figure
 
 

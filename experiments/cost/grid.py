@@ -303,7 +303,7 @@ def figure(table: pd.DataFrame) -> "Figure":
             figures.dots(ax, rows["variant"], rows, figures.colors()[backend], "ratio")
             ax.axvline(1, **figures.LIMIT)
             ax.set(title=f"{backend}: {network}", xlim=(0, None))
-    figures.label_edges(axes, "seconds of an Update / hand-written step", "")
+    figures.label_edges(axes, "an Update / a hand-written step", "")
     drawn.suptitle(
         "A run of the grid, and stock fit, over a whole epoch in a hand-written loop (median, quartiles)"
     )

@@ -91,21 +91,22 @@ def slices(planes: pd.DataFrame, directions: pd.DataFrame) -> Figure:
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    forms = list(dict.fromkeys(planes["form"]))
-    figure = Figure(figsize=(5 * (len(forms) + 1), 5.2), **SIZE)
-    axes = figure.subplots(1, len(forms) + 1)
-    for axis, form in zip(axes, forms, strict=False):
-        own = planes[planes["form"] == form]
-        grid = own[own["what"] == "loss"].pivot(index="second", columns="first", values="loss")
-        axis.contourf(
-            grid.columns, grid.index, np.sqrt(grid - grid.to_numpy().min()), levels=18, cmap="crest"
-        )
-        _draw_ways(axis, own[own["what"] != "loss"])
-        axis.set(
-            title=f"Two weights of a trained net, pixels {form}",
-            xlabel="First weight, moved by",
-            ylabel="Second weight, moved by",
-        )
+    form = planes["form"].iloc[
+        0
+    ]  # where the Hessian at the minimum tells what happens on the way to it
+    figure = Figure(figsize=(10, 5.2), **SIZE)
+    axes = figure.subplots(1, 2)
+    own = planes[planes["form"] == form]
+    grid = own[own["what"] == "loss"].pivot(index="second", columns="first", values="loss")
+    axes[0].contourf(
+        grid.columns, grid.index, np.sqrt(grid - grid.to_numpy().min()), levels=18, cmap="crest"
+    )
+    _draw_ways(axes[0], own[own["what"] != "loss"])
+    axes[0].set(
+        title=f"Two weights of a trained net, pixels {form}",
+        xlabel="First weight, moved by",
+        ylabel="Second weight, moved by",
+    )
     sns.lineplot(
         directions,
         x="multiple",

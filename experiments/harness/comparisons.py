@@ -89,7 +89,7 @@ def page(
         f"paired t test (score) below {verdict.LEVEL:g} after Holm's correction over the schedules of a task. Each part of "
         "the data that runs were validated on has a target of its own, below what tuned simultaneous training reaches "
         "there. In tables of tasks costs are of the setting tuned for cost, medians over seeds, a miss counting as "
-        f"infinite, multiples paired by seed ({verdict.ties(comparison)}); mean FLOPs count a run that missed up to the "
+        f"infinite, multiples paired by seed{verdict.ties(comparison)}; mean FLOPs count a run that missed up to the "
         "least that any run spent in all; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
         f"From {commands(folder, runs['backend'])}; `python -m experiments table {name} --audit` names what the frames "

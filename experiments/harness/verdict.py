@@ -73,12 +73,13 @@ def table(rows: pd.DataFrame, comparison: Comparison) -> str:
 
 
 def ties(comparison: Comparison) -> str:
-    """In how many pairs neither run reached the target."""
+    """In how many pairs neither run reached the target, in brackets; nothing where there are none."""
     runs, baseline = comparison.runs, comparison.baseline
     pairs = statistics.paired(runs, baseline, "flops_to_target", "cost")
     pairs = pairs[pairs["schedule"] != baseline]
     both = np.isinf(pairs["value"]) & np.isinf(pairs["reference"])
-    return f"1 in the {both.sum()} of {len(pairs)} pairs of which neither reached it"
+    count = both.sum()
+    return f" (1 in the {count} of {len(pairs)} pairs of which neither reached it)" if count else ""
 
 
 def spread(ratios: pd.Series) -> str:

@@ -13,7 +13,7 @@ from layerwise.backends.lazy import without_tensorflow
 
 def config_of(value: Any) -> dict[str, Any]:
     """The config of a Keras object, with names that Keras made up (dense_3, adam_1) counted from
-    the object's start; of a function its name and a hash of its code.
+    the object's start; of a function its name, a hash of its code, and what it was given.
 
     Example:
     >>> import keras
@@ -23,7 +23,9 @@ def config_of(value: Any) -> dict[str, Any]:
     (False, True)
     """
     if inspect.isfunction(value) and not value.__module__.startswith("keras."):
-        return {"function": value.__qualname__, "code": _digest(value.__code__)}
+        held = inspect.getclosurevars(value).nonlocals
+        given = _readable([value.__defaults__, value.__kwdefaults__, sorted(held.items())])
+        return {"function": value.__qualname__, "code": _digest(value.__code__), "given": given}
     if isinstance(value, type):
         return {"class": f"{value.__module__}.{value.__qualname__}"}
     try:

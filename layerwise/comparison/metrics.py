@@ -78,9 +78,9 @@ def metric_for(metric: Any, kind: str, sequences: bool, from_logits: bool) -> ke
         metric = "mean_absolute_error" if kind == "numbers" else "accuracy"
         metric = "perplexity" if sequences else metric
     if isinstance(metric, type) and issubclass(metric, keras.metrics.Metric):
-        metric = metric.__name__ if _is_stock(metric) else metric()
-    if isinstance(metric, keras.metrics.Metric):
-        return metric
+        if not _is_stock(metric):
+            return metric()
+        metric = metric.__name__
     if isinstance(metric, str):
         return _named(metric, kind, from_logits)
     if not callable(metric):

@@ -42,14 +42,21 @@ def test_everything_else_does():
 
 
 def test_a_function_is_known_by_what_it_does():
-    def made(factor, inner=None):
-        source = f"def own(y, p):\n    inner = lambda: {inner}\n    return {factor} * (y - p)"
+    def made(factor, inner=None, offset=0):
+        source = f"def own(y, p, offset={offset}):\n    inner = lambda: {inner}\n"
+        source += f"    return {factor} * (y - p) + offset"
         found = {"__name__": "own"}
         exec(source, found)
         return as_text(config_of(found["own"]))
 
     assert made(1) == made(1)
-    assert len({made(1), made(2), made(1, inner=3)}) == 3
+    assert len({made(1), made(2), made(1, inner=3), made(1, offset=1)}) == 4
+
+    def closed(factor):
+        return lambda y, p: factor * (y - p)
+
+    assert as_text(config_of(closed(1))) == as_text(config_of(closed(1)))
+    assert as_text(config_of(closed(1))) != as_text(config_of(closed(2)))
 
 
 def test_a_model_without_a_config_is_known_by_class_and_shapes():
