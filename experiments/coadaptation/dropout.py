@@ -83,16 +83,18 @@ def answer(rows: pd.DataFrame) -> str:
     shares = sorted(rows["share"].unique())
     losses = {share: end[end["share"] == share].set_index("seed") for share in shares}
     slower = losses[shares[-1]]["train_loss"].mean() / losses[0]["train_loss"].mean()
+    told, told_there = _verdicts(end, shares), _verdicts(equal, shares)
     gains = [
-        f"with {share:g} dropped, {_difference(end, share)} after as many epochs and {_difference(equal, share)} at "
-        "the same training loss"
+        f"with {share:g} dropped, {with_interval(_gain(end, share))}, {told[share]}, after as many epochs and "
+        f"{with_interval(_gain(equal, share))}, {told_there[share]}, at the same training loss"
         for share in shares[1:]
     ]
     text = f"""**As an optimizer dropout is {"worse" if slower > 1 else "better"}: after {EPOCHS} epochs the training
 loss with
 {shares[-1]:g} dropped (measured without dropping) is {slower:.3g} times that without; at the same training loss it
 {_regularizes(equal, shares)}.** The test loss, less that without
-dropout, is {"; ".join(gains)} (below 0: dropout is better). What is gained after as many epochs, but not at the same
+dropout, is {"; ".join(gains)} (below 0: dropout is better; the words are after Holm's
+correction over the shares). What is gained after as many epochs, but not at the same
 training
 loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that."""
     header = ["dropped", "train loss", "test loss", "gap", "test accuracy, %", "epochs to the equal training loss",
@@ -117,20 +119,17 @@ additivity medians, over
 
 def _regularizes(rows, shares):
     """Whether dropout is better where the training loss is the same."""
-    found = [_verdict(_gain(rows, share)) for share in shares[1:]]
+    found = list(_verdicts(rows, shares).values())
     better, worse = found.count("better"), found.count("worse")
     if better:
         return (
             f"tests better in {better} of {len(found)} shares, which stopping earlier would not do"
         )
     rest = f", and worse in {worse}" if worse else ""
-    return f"tests better in none of {len(found)} shares{rest}: stopping earlier would do as much"
-
-
-def _difference(rows, share):
-    """The test loss of a share less that without dropout, paired by seed, and what can be said of it."""
-    gain = _gain(rows, share)
-    return f"{with_interval(gain)}, {_verdict(gain)},"
+    return (
+        f"is shown to test better in none of {len(found)} shares{rest}: stopping earlier may do as "
+        "much"
+    )
 
 
 def _gain(rows, share):
@@ -139,9 +138,15 @@ def _gain(rows, share):
     return ours - none
 
 
-def _verdict(gain):
-    _, low, high = intervals.mean(gain)
-    return "better" if high < 0 else "worse" if low > 0 else "not told from 0"
+def _verdicts(rows, shares):
+    """Whether each share tests better than none, by paired t tests after Holm's correction over the shares."""
+    gains = {share: _gain(rows, share) for share in shares[1:]}
+    corrected = intervals.holm([intervals.p_value(gain) for gain in gains.values()])
+    told = {}
+    for (share, gain), p in zip(gains.items(), corrected, strict=True):
+        clear = "better" if gain.mean() < 0 else "worse"
+        told[share] = clear if p < 0.05 else "not told from 0"
+    return told
 
 
 def draw(rows: pd.DataFrame) -> "Figure":

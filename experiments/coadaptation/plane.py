@@ -20,7 +20,7 @@ from experiments.harness.parts import Part
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+RATES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.5, 8.0)
 CHECKED = 0.2  # the rate at which the package is run, too
 FINE, COARSE = np.linspace(-4, 4, 41), np.linspace(-3.5, 3.5, 5)
 COLORS = {"c": "#2a7f62", "o": "#e6a117", "s": "#7d7d7d", "u": "#8fb8de", "d": "#b5384b"}
@@ -93,7 +93,7 @@ def answer(rows: pd.DataFrame) -> str:
     rate = (apart["converges"] - together["converges"]).idxmax()
     joint, turns = (of.loc[rate, "converges"] for of in (together, apart))
     rare = "Endless cycles are rare" if cycling["cycles"] < 0.05 else "Endless cycles are common"
-    text = f"""**{rare}: plain descent and momentum converge or diverge, and the learning rate decides which.**
+    text = f"""**{rare}: plain descent and momentum converge or diverge, and rate and start decide which.**
 Starts of w and v from -4 to 4 ({len(FINE)} by {len(FINE)}), told after {LATE[-1]:,} steps of one
 learning rate. Of the starts of any map at most {cycling["cycles"]:.1%} cycle ({cycling["optimizer"]},
 {cycling["order"]}, rate {cycling["rate"]:g}). Adam, whose moves have a bounded length,
@@ -102,6 +102,7 @@ converged it is still on its way, or wanders.
 
 One weight at a time converges from more starts where the rate is large: at rate {rate:g} plain descent converges from
 {joint:.0%} of the starts when both weights move at once, and from {turns:.0%} when they take turns.
+{_beyond(together, apart)}
 
 The package, run from {len(both)} starts (rate {CHECKED:g}), has the outcome of the closed form in {both["same"].sum()} of
 them. Of the {len(differ)} others {diagonal} begin with w = v: exactly on that line training goes into the point w =
@@ -114,6 +115,21 @@ the gradient is zero, and rounding decides whether it stays on the line."""
     ]  # fmt: skip
     limits = "Cyclic moves w first, reverse v first; one is the other with w and v exchanged, so their shares are equal."
     return "\n\n".join([text, markdown_table(header, lines), limits])
+
+
+def _beyond(together, apart):
+    """What plain descent does at rates at which nothing converges when both weights move at once."""
+    lost = [rate for rate in together.index if not together.loc[rate, "converges"]]
+    if not lost:
+        return ""
+    rate = lost[0]
+    at_once, turns = together.loc[rate], apart.loc[rate]
+    return (
+        f"At rate {rate:g} no start converges when both move at once, {at_once['cycles']:.1%} cycle for ever and the "
+        "others diverge or stall: every minimum has wv = -0.1 and so a curvature 2 (w² + v²) of at least 0.4, and "
+        f"descent stays at none whose curvature is above 2/rate, {2 / rate:.2g}. In turn {turns['converges']:.1%} of the "
+        "starts converge there: that is where one weight at a time does what the question hopes for."
+    )
 
 
 def draw(rows: pd.DataFrame) -> "Figure":

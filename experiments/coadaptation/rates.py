@@ -206,7 +206,7 @@ def _verdict(against):
     counts = against["verdict"].value_counts()
     better, worse, all_of_them = counts.get("better", 0), counts.get("worse", 0), len(against)
     over = f"{against['ratio'].min():.2g} to {against['ratio'].max():.2g} times"
-    where = f"in all {all_of_them} cases of net and way of choosing the rates"
+    where = f"in all {all_of_them} cases of tanh net and way of choosing the rates"
     if better == all_of_them:
         return (
             f"A learning rate for each block beats one for the whole net {where}: the training loss is {over} that with "
@@ -218,9 +218,9 @@ def _verdict(against):
             f"{over} that with one rate."
         )
     return (
-        f"Of {all_of_them} cases of net and way of choosing the rates, a learning rate for each block beats one for the "
-        f"whole net in {better} and loses in {worse}, and no difference is shown in {all_of_them - better - worse}: the "
-        f"training loss is {over} that with one rate."
+        f"Of {all_of_them} cases of tanh net and way of choosing the rates, a learning rate for each block beats one "
+        f"for the whole net in {better} and loses in {worse}, and no difference is shown in "
+        f"{all_of_them - better - worse}: the training loss is {over} that with one rate."
     )
 
 

@@ -15,7 +15,7 @@ QUESTION = (
 LIMITS = (
     "**What this cannot show.** Small nets on small images, plain gradient descent, one batch size; learning "
     "rates a factor of "
-    "three apart, tuned on few seeds. Whitening needs the covariance of all pixels, which large images do not "
+    "three apart, tuned on one seed. Whitening needs the covariance of all pixels, which large images do not "
     "allow. How far "
     "parts go together is seen along the step that training takes, not in every direction."
 )

@@ -83,20 +83,26 @@ def _short(rows):
             "On pictures descent works all the same. Most of what pixels have in common is the mean image: without it "
             f"the dense net needs {verdict(centred, 1.0, *words)} to the same training loss "
             f"({number(centred, '{:.2g}')} times as many); "
-            f"decorrelated besides, {verdict(whitened, 1.0, *words)} ({number(whitened, '{:.2g}')} times)."
+            f"decorrelated besides, {verdict(whitened, 1.0, *words)} ({number(whitened, '{:.2g}')} times; updates are "
+            "read at the ends of epochs, and less than an epoch does not show)."
         )
     here = [("as they are", net) for net in ("convolutional", "dense")]
     inside, across = (ratio(rows, name, *here) for name in ("within_layers", "between_layers"))
     depend = ("less", "more", "not clearly more or less")
     said.append(
-        f"Is this what convolutions address? {verdict(inside, 1.0, 'Yes', 'No', 'That cannot be told here')}: with as "
-        "many parameters as a dense net (so fewer weights are not what is tested), weights of a layer depend "
+        f"Is this what convolutions address? {verdict(inside, 1.0, *_said('within a layer'))}, "
+        f"{verdict(across, 1.0, *_said('between layers'))}: with as many parameters as a dense net (so fewer weights are "
+        "not what is tested), weights of a layer depend "
         f"{verdict(inside, 1.0, *depend)} on each other ({number(inside, '{:.2g}')} times as far too far together), layers "
-        f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times). What a convolution gains has another cause."
+        f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
     points = number(difference(rows, "test_score", *here), "{:+.1f}")
     said.append(f"Its test accuracy is the dense net's {points} points.")
     return " ".join(said)
+
+
+def _said(where):
+    return f"{where} yes", f"{where} no", f"{where} it cannot be told here"
 
 
 def _sentences(rows, forms):
@@ -122,7 +128,7 @@ def _sentences(rows, forms):
     if "shuffled" in forms:
         yield (
             "A dense net does not know which pixels are neighbours: what shuffling seems to do to it is chance, most of it "
-            "of tuning on few seeds. Differences of that size between other rows are no evidence either."
+            "of tuning on one seed. Differences of that size between other rows are no evidence either."
         )
 
 

@@ -123,9 +123,10 @@ def answer(folder: Path) -> tuple[str, str] | None:
         "(two weights of "
         f"correlation {most:g}: cosine {near} with the best step). You are right about a long step: all the way "
         "to the minimum "
-        f"the best direction is another one (cosine {far}). So dependence does not make the gradient wrong, it "
-        "makes the way "
-        f"long: {slow:.0f} rounds for these two weights, {independent:.0f} for independent ones."
+        f"the best direction is another one (cosine {far}). So dependence does not make the gradient wrong. It makes "
+        f"the curvature unequal, and that makes the way long: {slow:.0f} rounds for these two weights, "
+        f"{rounds[uneven, 'none', 'all at once']:.0f} for independent ones of unequal curvature, {independent:.0f} for "
+        "independent ones of equal curvature."
     )
     cells = [
         [
@@ -149,13 +150,14 @@ def answer(folder: Path) -> tuple[str, str] | None:
     scaled = {name: rounds[name, "each weight", "all at once"] for name in (hard, uneven)}
     full = (
         "## Two weights\n\n![Two weights that depend on each other](two-weights.png)\n\n"
-        f"Rounds, a step of each weight, until 1/{1 / REACHED:.0f} of the loss is left, at the best constant "
-        "rate; medians "
+        f"Rounds, a step of each weight, until 1/{1 / REACHED:.0f} of the loss is left, at the constant rate "
+        "that is best for all at once; medians "
         f"over {STARTS} starts.\n\n{markdown_table(header, cells)}\n\n"
         f"- One weight at a time, each with a fresh gradient, takes {turns:.0f} rounds in place of {slow:.0f} at "
         "correlation "
-        f"{most:g}: the second weight sees what the first has done. The valley stays as narrow as it is.\n"
-        "- A preconditioner that scales each weight by itself, as Adam does, repairs unequal curvature "
+        f"{most:g}: the second weight sees what the first has done. (That is at the rate "
+        "which is best for all at once; turns bear a larger one.)\n"
+        "- A preconditioner that scales each weight by its own curvature repairs unequal curvature "
         f"({rounds[uneven, 'none', 'all at once']:.0f} rounds become {scaled[uneven]:.0f}) and leaves dependence "
         "as it is "
         f"({slow:.0f} become {scaled[hard]:.0f}). Whitening repairs both "

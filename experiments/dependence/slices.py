@@ -224,12 +224,11 @@ def answer(folder: Path) -> tuple[str, str] | None:
     first, last = forms[0], forms[-1]
     short = (
         f"In a trained net weights do depend on each other: on pixels {first} two weights into the same unit have a "
-        f"correlation of {found[first][0]} in the median, and if each took the step that is best for it alone, "
-        "together they "
-        f"would go {found[first][2]} times too far ({found[last][2]} on pixels {last}). So steps that are right "
-        "together are that much shorter than steps that are right alone. Over all weights of the net the gradient and "
-        f"the best step of a training step's length have a cosine of {_cosine(directions, first, 1)}, of ten times that "
-        f"length {_cosine(directions, first, 10)}: a training step is about as long as the gradient can be trusted."
+        f"correlation of {found[first][0]} in the median (without its sign). Where the step that is best for each alone is "
+        f"the same for all, together they go {found[first][2]} times too far ({found[last][2]} on pixels {last}), and "
+        "steps that are right together are that much shorter than steps that are right alone. Over all weights of the net "
+        f"the gradient and the best step of the length of a training step (at rate {RATE:g}) have a cosine of "
+        f"{_cosine(directions, first, 1)}, of ten times that length {_cosine(directions, first, 10)}."
     )
     count, seeds = int(weights["weights"].max()), weights["seed"].nunique()
     full = (
@@ -242,7 +241,8 @@ def answer(folder: Path) -> tuple[str, str] | None:
         f"{markdown_table(header, rows)}\n\n"
         "Over all weights of the net: cosine between the gradient and the best step of a length, in lengths of a "
         "training "
-        f"step.\n\n{markdown_table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
+        "step; the search for the best step begins at the gradient and is cut short, so that of long steps the cosine "
+        f"is an upper bound.\n\n{markdown_table(['pixels', *(f'{length:g}' for length in lengths)], turned)}"
     )
     return short, full
 

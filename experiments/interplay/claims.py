@@ -53,7 +53,7 @@ class Claim:
             return f"holds in {clear.sum()} of {len(rows)}, else within chance"
         if clear.any():
             return f"mixed: for it {clear.sum()}, against it {against.sum()} of {len(rows)}"
-        return "does not hold: the opposite" if against.all() else "does not show"
+        return "does not hold: the opposite" if against.all() else "cannot be told here"
 
 
 def above(rows: pd.DataFrame) -> pd.Series:
