@@ -228,6 +228,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
     """The training loss of each way on the seeds that it was not tuned on; a run that diverged has no point."""
     import seaborn as sns
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     measured = rows[rows["phase"] == "measure"]
     nets = list(dict.fromkeys(measured["net"]))
@@ -247,6 +248,9 @@ def draw(rows: pd.DataFrame) -> "Figure":
                 mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=4
             )
         axis.set(xscale="log", xlabel=f"training loss after {STEPS} steps", title=net)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_yticks(range(len(WAYS)), WAYS)
     axes[0].invert_yaxis()
     figure.suptitle(
