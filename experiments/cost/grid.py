@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 import layerwise
+from experiments.cost.by_hand import RATE, compiled, hand_written
 from experiments.cost.part import Part
 from experiments.cost.settings import Settings
 from experiments.harness import figures, markdown, models
@@ -24,7 +25,6 @@ from layerwise.comparison.trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATE = 1e-5  # weights must stay finite, or arithmetic on denormals is timed
 EPOCHS = 4
 SCHEDULES: dict[str, Callable[[], layerwise.Schedule]] = {
     "simultaneous": layerwise.Simultaneous,
@@ -80,7 +80,7 @@ def of_network(
     steps = data.source.steps(batch_size)
     ways = {name: functools.partial(_run, trainer, steps) for name, trainer in trainers.items()}
     firsts = {name: way() for name, way in ways.items()}
-    by_hand, stock = _hand_written(build, data, batch_size), _stock(build, data, batch_size)
+    by_hand, stock = hand_written(build, data, batch_size), _stock(build, data, batch_size)
     for compiling in (by_hand, stock):
         compiling()
     seconds: dict[str, list] = {name: [] for name in (*ways, "hand-written", "stock fit")}
@@ -151,7 +151,7 @@ def _run(trainer, steps):
 
 def _stock(build, data, batch_size):
     """Returns a call that takes the seconds of an epoch of stock `fit`, from its first to its last batch."""
-    model, times = _compiled(build), {}
+    model, times = compiled(build), {}
     rows = next(data.source.epochs(0, batch_size))
     x, y = data.source.batch(rows.ravel())
 
@@ -166,119 +166,6 @@ def _stock(build, data, batch_size):
         return (times[len(rows) - 1] - times[0]) / (len(rows) - 1) * len(rows)
 
     return epoch
-
-
-def _hand_written(build, data, batch_size):
-    """Returns a call that takes the seconds of an epoch as one would write it by hand for this backend."""
-    model = _compiled(build)
-    model.optimizer.build(model.trainable_variables)
-    rows = next(data.source.epochs(0, batch_size))
-    write = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
-    epoch = write(model, *data.source.batch(slice(None)), rows)
-
-    def seconds():
-        start = time.perf_counter()
-        float(epoch())
-        return time.perf_counter() - start
-
-    return seconds
-
-
-def _tensorflow(model, x, y, rows):
-    import tensorflow as tf
-
-    x, y, rows = tf.constant(x), tf.constant(y), tf.constant(rows)
-
-    def epoch():
-        def body(i, total):
-            with tf.GradientTape() as tape:
-                loss = model.loss(
-                    tf.gather(y, rows[i]), model(tf.gather(x, rows[i]), training=True)
-                )
-            gradients = tape.gradient(loss, model.trainable_variables)
-            model.optimizer.apply(gradients, model.trainable_variables)
-            return i + 1, total + loss
-
-        return tf.while_loop(lambda i, _: i < len(rows), body, (0, 0.0))[1]
-
-    # XLA makes dense nets faster and convolutions on a CPU many times slower: one writes what is faster.
-    ways = [tf.function(epoch, jit_compile=jit, autograph=False) for jit in (True, False)]
-    return min(ways, key=_seconds_of_the_second_call)
-
-
-def _seconds_of_the_second_call(epoch):
-    epoch()
-    start = time.perf_counter()
-    float(epoch())
-    return time.perf_counter() - start
-
-
-def _jax(model, x, y, rows):
-    import jax
-    import jax.numpy as jnp
-
-    x, y, rows, optimizer = jnp.asarray(x), jnp.asarray(y), jnp.asarray(rows), model.optimizer
-
-    def loss_of(weights, others, batch):
-        predictions, others = model.stateless_call(weights, others, x[batch], training=True)
-        return model.loss(y[batch], predictions), others
-
-    def step(state, batch):
-        weights, others, slots = state
-        found, gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, others, batch)
-        weights, slots = optimizer.stateless_apply(slots, gradients, weights)
-        return (weights, found[1], slots), found[0]
-
-    one = jax.jit(step, donate_argnums=0)
-
-    def each(state):
-        for batch in rows:
-            state, loss = one(state, batch)
-        return state, loss
-
-    def scanned(state):
-        state, losses = jax.lax.scan(step, state, rows)
-        return state, losses[-1]
-
-    def way(carry_out):
-        groups = model.trainable_variables, model.non_trainable_variables, optimizer.variables
-        state = tuple([jnp.array(v.value) for v in group] for group in groups)
-
-        def epoch():
-            nonlocal state
-            state, loss = carry_out(state)
-            return loss
-
-        return epoch
-
-    # On a CPU a loop makes convolutions many times slower: one writes what is faster.
-    ways = [way(jax.jit(scanned, donate_argnums=0)), way(each)]
-    return min(ways, key=_seconds_of_the_second_call)
-
-
-def _torch(model, x, y, rows):
-    import torch
-
-    x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
-    rows = torch.as_tensor(rows, dtype=torch.int64, device=x.device)
-
-    def epoch():
-        for batch in rows:
-            loss = model.loss(y[batch], model(x[batch], training=True))
-            weights = [v.value for v in model.trainable_variables]
-            gradients = torch.autograd.grad(loss, weights)
-            with torch.no_grad():
-                model.optimizer.apply(gradients, model.trainable_variables)
-        return loss.detach()
-
-    return epoch
-
-
-def _compiled(build):
-    model = build()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer=keras.optimizers.Adam(RATE), loss=loss)
-    return model
 
 
 def _flops(schedule, data, batch_size):

@@ -1,7 +1,7 @@
 """The claims of a course on regularization and optimizers, each with a verdict from rows."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -149,3 +149,36 @@ CLAIMS = {
         below,
     ),
 }
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How many claims came to which verdict, in a sentence.
+
+    Example:
+    >>> from experiments.interplay.claims import counted
+    >>> counted(["holds", "holds in 2 of 15, else within chance", *2 * ["cannot be told here"]])
+    'Of 4 claims 1 holds, 1 in some cells, and 2 cannot be told here.'
+    """
+    kinds = (
+        ("holds", "hold", lambda word: word == "holds"),
+        ("in some cells", "in some cells", lambda word: word.startswith("holds in")),
+        (
+            "holds in some and turns out the other way round in others",
+            "hold in some and turn out the other way round in others",
+            lambda word: word.startswith("mixed"),
+        ),
+        (
+            "turns out the other way round",
+            "turn out the other way round",
+            lambda word: "opposite" in word,
+        ),
+        ("cannot be told here", "cannot be told here", lambda word: word.startswith("cannot")),
+    )
+    parts = []
+    for one, several, is_kind in kinds:
+        number = sum(map(is_kind, verdicts))
+        if number:
+            parts.append(f"{number} {one if number == 1 else several}")
+    if len(parts) > 2:
+        parts = [", ".join(parts[:-1]) + ",", parts[-1]]
+    return f"Of {len(verdicts)} claims {' and '.join(parts)}."

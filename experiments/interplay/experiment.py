@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
-from experiments.interplay.claims import CLAIMS
+from experiments.interplay.claims import CLAIMS, counted
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from experiments.interplay.measures import scored, tuned_away, undropped
 from layerwise.comparison import frames, tuning
@@ -122,39 +122,6 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         f"{cells.ngroups} cells were tuned to an edge of what was tried.",
     ]
     return "\n\n".join(parts)
-
-
-def counted(verdicts: Sequence[str]) -> str:
-    """How many claims came to which verdict, in a sentence.
-
-    Example:
-    >>> from experiments.interplay.experiment import counted
-    >>> counted(["holds", "holds in 2 of 15, else within chance", *2 * ["cannot be told here"]])
-    'Of 4 claims 1 holds, 1 in some cells, and 2 cannot be told here.'
-    """
-    kinds = (
-        ("holds", "hold", lambda word: word == "holds"),
-        ("in some cells", "in some cells", lambda word: word.startswith("holds in")),
-        (
-            "holds in some and turns out the other way round in others",
-            "hold in some and turn out the other way round in others",
-            lambda word: word.startswith("mixed"),
-        ),
-        (
-            "turns out the other way round",
-            "turn out the other way round",
-            lambda word: "opposite" in word,
-        ),
-        ("cannot be told here", "cannot be told here", lambda word: word.startswith("cannot")),
-    )
-    parts = []
-    for one, several, is_kind in kinds:
-        number = sum(map(is_kind, verdicts))
-        if number:
-            parts.append(f"{number} {one if number == 1 else several}")
-    if len(parts) > 2:
-        parts = [", ".join(parts[:-1]) + ",", parts[-1]]
-    return f"Of {len(verdicts)} claims {' and '.join(parts)}."
 
 
 def judged(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:

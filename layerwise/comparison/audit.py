@@ -72,7 +72,8 @@ def _missing(cell):
 
 
 def _edges(cell):
-    tried = cell.loc[cell["phase"] == "tune", "learning_rate"].unique()
+    tune = cell[(cell["phase"] == "tune") & (cell["status"] == "finished")]
+    tried = tune["learning_rate"].unique()
     if len(tried) == 1:
         yield f"learning_rate {tried[0]:g} was the only one tried"
     for what, value in tuning.at_the_edge(cell).items():

@@ -78,8 +78,18 @@ def test_the_audit_prints_its_findings_and_fails_where_there_are_any(folder, cap
 
 
 def test_a_clean_audit_ends_well(tmp_path, capsys):
-    scores = {"best_validation_score": 0.9, "best_validation_loss": 0.1, "flops_to_target": None}
-    rows = [problems.run_row("simultaneous", 1000, "tune", **scores)]
+    rows = [
+        problems.run_row(
+            "simultaneous",
+            1000,
+            "tune",
+            rate,
+            best_validation_score=score,
+            best_validation_loss=0.1,
+            flops_to_target=None,
+        )
+        for rate, score in ((0.01, 0.8), (0.1, 0.9), (1.0, 0.8))
+    ]
     rows += [problems.run_row("simultaneous", seed) for seed in range(5)]
     folder = tmp_path / "mine" / "convergence"
     frames.write(folder, runs=frames.run_frame(rows), curves=frames.curve_frame([]))
