@@ -92,7 +92,7 @@ def answer(rows: pd.DataFrame) -> str:
     text = f"""**As an optimizer dropout is {"worse" if slower > 1 else "better"}: after {EPOCHS} epochs the training
 loss with
 {shares[-1]:g} dropped (measured without dropping) is {slower:.3g} times that without; at the same training loss it
-{_regularizes(equal, shares)}.** The test loss, less that without
+{_regularizes(list(told_there.values()))}.** The test loss, less that without
 dropout, is {"; ".join(gains)} (below 0: dropout is better; the words are after Holm's
 correction over the shares). What is gained after as many epochs, but not at the same
 training
@@ -117,19 +117,15 @@ additivity medians, over
     return "\n\n".join([text, markdown_table(header, lines), limits])
 
 
-def _regularizes(rows, shares):
-    """Whether dropout is better where the training loss is the same."""
-    found = list(_verdicts(rows, shares).values())
+def _regularizes(found):
+    """Whether dropout is better where the training loss is the same, from what is told of each share."""
     better, worse = found.count("better"), found.count("worse")
     if better:
         return (
             f"tests better in {better} of {len(found)} shares, which stopping earlier would not do"
         )
     rest = f", and worse in {worse}" if worse else ""
-    return (
-        f"is shown to test better in none of {len(found)} shares{rest}: stopping earlier may do as "
-        "much"
-    )
+    return f"is shown to test better in none of {len(found)} shares{rest}: stopping earlier may do as much"
 
 
 def _gain(rows, share):

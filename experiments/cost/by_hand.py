@@ -1,5 +1,6 @@
 """by_hand: a whole epoch of training as one would write it by hand for each backend, the yardstick of `grid`."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -16,14 +17,18 @@ def hand_written(build: Callable, data: layerwise.Data, batch_size: int) -> Call
     model.optimizer.build(model.trainable_variables)
     rows = next(data.source.epochs(0, batch_size))
     write = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
-    epoch = write(model, *data.source.batch(slice(None)), rows)
+    return functools.partial(_seconds, write(model, *data.source.batch(slice(None)), rows))
 
-    def seconds():
-        start = time.perf_counter()
-        float(epoch())
-        return time.perf_counter() - start
 
-    return seconds
+def _seconds(epoch):
+    start = time.perf_counter()
+    float(epoch())
+    return time.perf_counter() - start
+
+
+def _seconds_of_the_second_call(epoch):
+    epoch()
+    return _seconds(epoch)
 
 
 def _tensorflow(model, x, y, rows):
@@ -46,13 +51,6 @@ def _tensorflow(model, x, y, rows):
     # XLA makes dense nets faster and convolutions on a CPU many times slower: one writes what is faster.
     ways = [tf.function(epoch, jit_compile=jit, autograph=False) for jit in (True, False)]
     return min(ways, key=_seconds_of_the_second_call)
-
-
-def _seconds_of_the_second_call(epoch):
-    epoch()
-    start = time.perf_counter()
-    float(epoch())
-    return time.perf_counter() - start
 
 
 def _jax(model, x, y, rows):

@@ -13,7 +13,7 @@ from layerwise.comparison import frames
 from layerwise.comparison.agenda import Run
 from layerwise.comparison.grid import Grid
 from layerwise.comparison.worker import Worker, begin, carry_out, end
-from layerwise.comparison.workers import Workers, share, take_share
+from layerwise.comparison.workers import THREADS, Workers, take_share
 
 GPU = "GPU"  # the resource that a worker of a cluster declares where it has one
 
@@ -92,7 +92,7 @@ class RayWorkers(Workers):
         self.count = gpus or int(resources["CPU"])
         each: Any = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
         if not gpus:  # as many workers as cores
-            each["runtime_env"] = {"env_vars": dict.fromkeys(share(1), "1")}
+            each["runtime_env"] = {"env_vars": dict.fromkeys(THREADS, "1")}
         self.environment: Any = ray.get(ray.remote(**each)(frames.environment).remote())
         actor: Any = ray.remote(**each, max_restarts=-1)(Worker)
         stored = ray.put(grid)

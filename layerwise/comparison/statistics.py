@@ -61,10 +61,7 @@ def summarize(
         relative: `relative_costs(runs, baseline)`, where it is at hand.
     """
     rows, references = [], _References(runs, baseline)
-    limits = {
-        key: {clock: horizon(task, clock) for clock in CLOCKS}
-        for key, task in runs.groupby(TASK, sort=False)
-    }
+    limits = {clock: _horizons(runs, clock) for clock in CLOCKS}
     for key, purpose, measured, own in _cells(runs):
         row = dict(zip(KEY, key, strict=True)) | {"tuned_for": purpose, "own": own}
         row |= settings.columns_of(settings.setting_of(measured.iloc[0]))
@@ -74,7 +71,7 @@ def summarize(
         row |= dict(zip(ends, intervals.share(n_reached, n_runs), strict=True))
         for clock in CLOCKS:
             spent = costs(measured, clock)
-            restricted = float(np.minimum(spent, limits[_task_of(key)][clock]).mean())
+            restricted = float(np.minimum(spent, limits[clock][_task_of(key)]).mean())
             names = (f"{clock}_to_target_{end}" for end in _ENDS)
             row |= dict(zip(names, (*intervals.median(spent), restricted), strict=True))
         theirs = references.of(key, purpose)
@@ -132,9 +129,8 @@ def relative_costs(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         of the task spent), `restricted_low`, `restricted_high`, `n_reached`, `n_runs`.
     """
     rows = []
-    tasks = dict(iter(runs.groupby(TASK, sort=False)))
     for clock in CLOCKS:
-        limits = {key: horizon(task, clock) for key, task in tasks.items()}
+        limits = _horizons(runs, clock)
         pairs = paired(runs, baseline, f"{clock}_to_target", "cost")
         for key, cell in pairs.groupby(KEY, sort=False):
             both = np.isinf(cell["value"]) & np.isinf(cell["reference"])
@@ -161,6 +157,11 @@ def horizon(runs: pd.DataFrame, clock: str) -> float:
     """The least that a finished measured run spent in all by a clock: up to there survival is known for every run."""
     finished = runs[(runs["phase"] == "measure") & (runs["status"] == "finished")]
     return float(finished[CLOCKS[clock]].astype("float64").min())
+
+
+def _horizons(runs, clock):
+    """`horizon` of each task."""
+    return {key: horizon(task, clock) for key, task in runs.groupby(TASK, sort=False)}
 
 
 def survival(runs: pd.DataFrame, clock: str) -> pd.DataFrame:

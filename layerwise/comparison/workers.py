@@ -16,6 +16,9 @@ from layerwise.comparison.agenda import Run
 from layerwise.comparison.grid import Grid
 from layerwise.comparison.worker import Worker, begin, carry_out
 
+# What the backends take their number of threads from; PJRT_NPROC is XLA's, whose pool otherwise has one for each core.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")
+
 
 class Workers(contextlib.AbstractContextManager):
     """Several workers of one grid, known by their numbers: each is given one run at a time and hands its result back.
@@ -90,10 +93,7 @@ class Processes(Workers):
 
 def share(count: int) -> dict[str, str]:
     """Environment variables that give each of `count` processes of this machine its share of the cores, as threads."""
-    threads = str(max(1, cpu_count() // count))
-    # PJRT_NPROC is XLA's, whose pool otherwise has as many threads as there are cores.
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")
-    return dict.fromkeys(names, threads)
+    return dict.fromkeys(THREADS, str(max(1, cpu_count() // count)))
 
 
 def take_share(count: int) -> None:
