@@ -40,7 +40,8 @@ def answer(folder: Path) -> str:
     return "\n\n".join(
         [
             QUESTION,
-            f"**In short.** {' '.join(short for short, _ in parts)}",
+            "**In short**",
+            "\n".join(f"- {sentence}" for short, _ in parts for sentence in short),
             *(full for _, full in parts),
             "Numbers in brackets are 95 % intervals; ∞: not reached.",
             f"**Measured by** `{command}`; drawn and answered again, without training, by `python -m experiments plot "

@@ -37,13 +37,58 @@ def path(
     return np.array(points)
 
 
-def best_rate(hessian: np.ndarray) -> float:
-    """The rate at which descent all at once is fastest on a quadratic: 2 / (smallest + largest eigenvalue).
+def best_rate(hessian: np.ndarray, schedule: str = "all at once") -> float:
+    """The constant rate at which a schedule is fastest on a quadratic in the long run.
 
-    Source: Nesterov, Introductory lectures on convex optimization (2004), theorem 2.1.15.
+    All at once it is 2 / (smallest + largest eigenvalue). One at a time it is found by search: a turn is a step of
+    successive over-relaxation (SOR), whose factor is the rate times the weight's own curvature.
+
+    Source: Nesterov, Introductory lectures on convex optimization (2004), theorem 2.1.15; Young, Iterative solution of
+    large linear systems (1971), chapter 6: for two weights of curvature 1 and correlation r, 2 / (1 + sqrt(1 - r^2)).
+
+    Example:
+    >>> import numpy as np
+    >>> from experiments.dependence.descent import best_rate
+    >>> hessian = np.array([[1.0, 0.6], [0.6, 1.0]])
+    >>> [round(best_rate(hessian, schedule), 4) for schedule in ("all at once", "one at a time")]
+    [1.0, 1.1111]
     """
     values = np.linalg.eigvalsh(hessian)
-    return float(2 / (values[0] + values[-1]))
+    if schedule == "all at once":
+        return float(2 / (values[0] + values[-1]))
+    # Beyond 2 / curvature a weight diverges by itself.
+    rates = np.linspace(0, 2 / np.diag(hessian).max(), 2001)[1:-1]
+    factors = [contraction(hessian, rate, schedule) for rate in rates]
+    k = int(np.argmin(factors))
+    found = scipy.optimize.minimize_scalar(
+        lambda rate: contraction(hessian, rate, schedule),
+        bounds=(rates[max(k - 1, 0)], rates[min(k + 1, len(rates) - 1)]),
+        method="bounded",
+        options={"xatol": 1e-12},
+    )
+    return float(found.x if found.fun < factors[k] else rates[k])
+
+
+def heavy_ball(hessian: np.ndarray, start: np.ndarray, steps: int) -> np.ndarray:
+    """The way of descent all at once with momentum, rate and momentum being those that are best on the quadratic.
+
+    Source: Polyak, Some methods of speeding up the convergence of iteration methods (1964): with the roots a and b of the
+    smallest and the largest eigenvalue the rate is 4 / (a + b)^2 and the momentum ((b - a) / (b + a))^2.
+
+    Example: with equal curvatures one step is enough.
+
+    >>> import numpy as np
+    >>> from experiments.dependence.descent import heavy_ball
+    >>> heavy_ball(np.eye(2), np.array([3.0, 4.0]), 1).tolist()
+    [[3.0, 4.0], [0.0, 0.0]]
+    """
+    low, high = np.sqrt(np.linalg.eigvalsh(hessian)[[0, -1]])
+    rate, momentum = 4 / (low + high) ** 2, ((high - low) / (high + low)) ** 2
+    points, velocity = [np.asarray(start, "float64")], np.zeros(len(start))
+    for _ in range(steps):
+        velocity = momentum * velocity - rate * (hessian @ points[-1])
+        points.append(points[-1] + velocity)
+    return np.array(points)
 
 
 def contraction(hessian: np.ndarray, rate: float, schedule: str) -> float:

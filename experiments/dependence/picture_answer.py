@@ -31,8 +31,8 @@ def rows_of(folder: Path) -> pd.DataFrame:
     return found.merge(read(folder, "looks"), on=["form", "net", "seed"], how="left")
 
 
-def answer(folder: Path) -> tuple[str, str] | None:
-    """`(in short, in full)` from the frames; None where there are none."""
+def answer(folder: Path) -> tuple[list[str], str] | None:
+    """`(in short, in full)` from the frames, the former in sentences; None where there are none."""
     if not (folder / "runs.csv").exists():
         return None
     rows, images = rows_of(folder), read(folder, "pixels").set_index("form")
@@ -97,8 +97,8 @@ def _short(rows):
         f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
     points = number(difference(rows, "test_score", *here), "{:+.1f}")
-    said.append(f"Its test accuracy is the dense net's {points} points.")
-    return " ".join(said)
+    said.append(f"The convolutional net's test accuracy is the dense net's {points} points.")
+    return said
 
 
 def _said(where):

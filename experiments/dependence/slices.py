@@ -71,13 +71,14 @@ def measure(step: Step, with_plane: bool = False) -> dict[str, list[dict]]:
     own = np.diag(hessian)
     counts = own > 0.01 * own.max()
     hessian, places = hessian[np.ix_(counts, counts)], places[counts]
+    gradient = step.gradient[0][places]
     correlation = hessian / np.sqrt(np.outer(np.diag(hessian), np.diag(hessian)))
     sizes = np.abs(correlation[np.triu_indices(len(places), 1)])
     weights = {
         "weights": len(places),
         "median_correlation": np.median(sizes),
         "high_correlation": np.quantile(sizes, 0.9),
-        "times_too_far": hessian.sum() / np.trace(hessian),
+        "times_too_far": together(hessian, gradient),
     }
     first, second = np.unravel_index(np.argmax(np.abs(np.triu(correlation, 1))), correlation.shape)
     two = Slice(step, places[[first, second]], hessian[np.ix_([first, second], [first, second])])
@@ -111,6 +112,23 @@ def hessian_of(step: Step, places: np.ndarray) -> np.ndarray:
         rows.append(step.hessian_vector([one, *[None] * (len(step.weights) - 1)])[0][places])
     matrix = np.array(rows)
     return (matrix + matrix.T) / 2
+
+
+def together(hessian: np.ndarray, gradient: np.ndarray) -> float:
+    """How many times too far weights go when each takes the step that is best for it alone, -g_i / H_ii.
+
+    Along all these steps u the best multiple is -g'u / u'Hu; its inverse is how many times too long they are together.
+    The curvature of each weight alone has to be positive.
+
+    Example: two weights that are one and the same go twice too far, two that are independent go right.
+
+    >>> import numpy as np
+    >>> from experiments.dependence.slices import together
+    >>> [together(np.array([[2.0, c], [c, 2.0]]), np.array([1.0, 1.0])) for c in (2.0, 0.0)]
+    [2.0, 1.0]
+    """
+    alone = -gradient / np.diag(hessian)
+    return float(alone @ hessian @ alone / (-gradient @ alone))
 
 
 class Slice:
@@ -147,14 +165,15 @@ class Slice:
         the points of its way.
         """
         rows, ways = [], []
-        rate = descent.best_rate(self.hessian)
         first, mixed, second = self.hessian[0, 0], self.hessian[0, 1], self.hessian[1, 1]
         for schedule in descent.SCHEDULES:
+            rate = descent.best_rate(self.hessian, schedule)
             points, rounds = self._descend(schedule, rate)
             rows.append(
                 {
                     "schedule": schedule,
                     "correlation": mixed / np.sqrt(first * second),
+                    "rate": rate,
                     "foretold": descent.contraction(self.hessian, rate, schedule),
                     "rounds": rounds,
                 }
@@ -199,8 +218,8 @@ class Slice:
         ]
 
 
-def answer(folder: Path) -> tuple[str, str] | None:
-    """`(in short, in full)` from the frames; None where there are none."""
+def answer(folder: Path) -> tuple[list[str], str] | None:
+    """`(in short, in full)` from the frames, the former in sentences; None where there are none."""
     weights, slices, directions = (
         read(folder, name) for name in ("weights", "slices", "directions")
     )
@@ -222,14 +241,13 @@ def answer(folder: Path) -> tuple[str, str] | None:
         for form in forms
     ]
     first, last = forms[0], forms[-1]
-    short = (
+    short = [
         f"In a trained net weights do depend on each other: on pixels {first} two weights into the same unit have a "
-        f"correlation of {found[first][0]} in the median (without its sign). Where the step that is best for each alone is "
-        f"the same for all, together they go {found[first][2]} times too far ({found[last][2]} on pixels {last}), and "
-        "steps that are right together are that much shorter than steps that are right alone. Over all weights of the net "
-        f"the gradient and the best step of the length of a training step (at rate {RATE:g}) have a cosine of "
-        f"{_cosine(directions, first, 1)}, of ten times that length {_cosine(directions, first, 10)}."
-    )
+        f"correlation of {found[first][0]} in the median (without its sign). Where each takes the step that is best for it "
+        f"alone, together they go {found[first][2]} times too far ({found[last][2]} on pixels {last}).",
+        f"Over all weights of the net the gradient and the best step of the length of a training step (at rate {RATE:g}) "
+        f"have a cosine of {_cosine(directions, first, 1)}, of ten times that length {_cosine(directions, first, 10)}.",
+    ]
     count, seeds = int(weights["weights"].max()), weights["seed"].nunique()
     full = (
         "## Two weights of a trained net\n\n![The loss over two weights of a trained net](slices.png)\n\n"
@@ -237,7 +255,9 @@ def answer(folder: Path) -> tuple[str, str] | None:
         f"most {count}; "
         "correlation: H_ij / sqrt(H_ii H_jj) of their Hessian H), and the slice of the loss over the two of them "
         "that depend "
-        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left.\n\n"
+        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left, each way at the rate that the "
+        "Hessian says is best for it. Times too far: along the steps -g_i / H_ii, each of which is best for its weight "
+        "alone, their length over the one that is best together.\n\n"
         f"{markdown_table(header, rows)}\n\n"
         "Over all weights of the net: cosine between the gradient and the best step of a length, in lengths of a "
         "training "
