@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE = {"layout": "constrained", "dpi": 130}
+SHOWN = 20  # steps of a way over a slice
 
 
 def two_weights(quadratics: pd.DataFrame, balls: pd.DataFrame, ways: pd.DataFrame) -> Figure:
@@ -101,9 +102,9 @@ def slices(planes: pd.DataFrame, directions: pd.DataFrame) -> Figure:
     axes[0].contourf(
         grid.columns, grid.index, np.sqrt(grid - grid.to_numpy().min()), levels=18, cmap="crest"
     )
-    _draw_ways(axes[0], own[own["what"] != "loss"])
+    _draw_ways(axes[0], own[(own["what"] != "loss") & (own["step"] <= SHOWN)])
     axes[0].set(
-        title=f"Two weights of a trained net, pixels {form}",
+        title=f"Two weights of a trained net, pixels {form}:\nthe first {SHOWN} steps",
         xlabel="First weight, moved by",
         ylabel="Second weight, moved by",
     )

@@ -1,26 +1,41 @@
 """The claims of a course on regularization and optimizers, each with a verdict from rows."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 
+from experiments.interplay import start
 from experiments.interplay.grid import REGULARIZATIONS
 from experiments.interplay.measures import (
     apart_from_tuning,
     by_strength,
     flatter,
     noise_hurts,
+    noisier,
     paired,
-    probed,
     rates,
     smoother,
-    spread,
 )
 
 DROPOUT, WITH_DECAY = (
     max(REGULARIZATIONS[name]["model.strength"]) for name in ("dropout", "dropout, decay")
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The frames that claims are judged by.
+
+    Attributes:
+        runs: Of all schedules, optimizers and regularizations.
+        probes: What was probed in them.
+        starts: Runs from weights of several scales (`experiments.interplay.start`).
+    """
+
+    runs: pd.DataFrame
+    probes: pd.DataFrame
+    starts: pd.DataFrame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +45,13 @@ class Claim:
     Attributes:
         says: The claim.
         number: What is measured of it.
-        measure: `(runs, probes) -> rows` with the columns `what`, `value`, `low`, `high`.
+        measure: Of the frames, rows with the columns `what`, `value`, `low`, `high`.
         holds: Which values speak for the claim: `rows -> whether each does`.
     """
 
     says: str
     number: str
-    measure: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
+    measure: Callable[[Measured], pd.DataFrame]
     holds: Callable[[pd.DataFrame], pd.Series]
 
     def verdict(self, rows: pd.DataFrame) -> str:
@@ -75,110 +90,122 @@ CLAIMS = {
     "L2 and decay": Claim(
         "Under Adam, L2 in the loss and decoupled decay are not the same.",
         "test score, L2 less decay",
-        lambda runs, _: paired(
-            runs[runs["optimizer"] == "Adam"], "test_score", "L2", "decoupled decay"
+        lambda m: paired(
+            m.runs[m.runs["optimizer"] == "Adam"], "test_score", "L2", "decoupled decay"
         ),
         apart,
     ),
     "penalty and rate": Claim(
         "A larger penalty wants another learning rate.",
         "best rate under the largest penalty over that under the smallest",
-        lambda runs, _: by_strength(runs, ["L1", "L2"], "learning_rate"),
+        lambda m: by_strength(m.runs, ["L1", "L2"], "learning_rate"),
         apart,
     ),
     "dropout and SGD": Claim(
         "Dropout's noise hurts SGD more than adaptive methods.",
         f"rise of the training loss by a dropout of {DROPOUT}, under SGD less under adaptive methods",
-        noise_hurts,
+        lambda m: noise_hurts(m.runs),
         above,
     ),
     "dropout and rate": Claim(
         "Dropout wants a lower learning rate.",
         f"best rate with a dropout of {DROPOUT} over that without",
-        lambda runs, _: by_strength(runs, ["dropout", "dropout, batch norm"], "learning_rate"),
+        lambda m: by_strength(m.runs, ["dropout", "dropout, batch norm"], "learning_rate"),
         below,
     ),
     "dropout and decay": Claim(
         "With dropout less weight decay is best.",
         f"best decay with a dropout of {WITH_DECAY} over that without",
-        lambda runs, _: by_strength(runs, ["dropout, decay"], "optimizer.weight_decay"),
+        lambda m: by_strength(m.runs, ["dropout, decay"], "optimizer.weight_decay"),
         below,
     ),
     "batch norm and smoothness": Claim(
         "Batch normalization makes the landscape smoother along a step.",
         "how much the gradient changes along a step, with it over without, powers of ten",
-        smoother,
+        lambda m: smoother(m.runs, m.probes),
         below,
     ),
     "batch norm and flatness": Claim(
         "Batch normalization finds flatter places.",
-        "sharpness at equal training loss, with it over without, powers of ten",
-        flatter,
+        "adaptive sharpness (scaling layers leaves it alone) at equal training loss, with it over without, powers of 10",
+        lambda m: flatter(m.runs, m.probes),
         below,
     ),
     "dropout and noise": Claim(
         "Dropout makes gradients noisier.",
-        "the gradient's noise over its squared mean, with it over without, powers of ten",
-        lambda runs, probes: probed(
-            runs, probes, "gradient_noise", "batch_noise", "dropout", "none"
-        ),
+        "the gradient's noise over its squared mean, with it over without, powers of ten, medians",
+        lambda m: noisier(m.runs, m.probes),
         above,
     ),
     "batch norm and rate": Claim(
         "Batch normalization allows larger rates.",
         "best rate with it over that without",
-        lambda runs, _: rates(runs, "batch norm", "none"),
+        lambda m: rates(m.runs, "batch norm", "none"),
         above,
     ),
     "batch norm and start": Claim(
         "Batch normalization lessens the sensitivity to initialization.",
-        "spread of test scores over seeds, with it over without, powers of ten (the scale of the weights was not varied)",
-        spread,
+        "test score of the best scale of initial weights less that of the worst, with it less without",
+        lambda m: start.sensitivity(m.starts),
         below,
     ),
     "batch norm regularizes": Claim(
         "Batch normalization regularizes by itself.",
         "gap between training and test score, with it less without",
-        lambda runs, _: paired(runs, "score_gap", "batch norm", "none"),
+        lambda m: paired(m.runs, "score_gap", "batch norm", "none"),
         below,
     ),
     "together": Claim(
         "Techniques must be tuned together.",
         "validation score lost where the rate is tuned without the regularization",
-        apart_from_tuning,
+        lambda m: apart_from_tuning(m.runs),
         below,
     ),
 }
 
 
-def counted(verdicts: Sequence[str]) -> str:
-    """How many claims came to which verdict, in a sentence.
+# What a verdict begins with, and what is said of one claim and of several that came to it.
+KINDS = (
+    ("holds in", "holds in some cells", "hold in some cells"),
+    ("holds", "holds", "hold"),
+    ("mixed", "holds in some and turns out the other way round in others",
+     "hold in some and turn out the other way round in others"),
+    ("does not hold", "turns out the other way round", "turn out the other way round"),
+    ("cannot", "cannot be told here", "cannot be told here"),
+)  # fmt: skip
+
+
+def in_short(verdicts: dict[str, str]) -> list[str]:
+    """How many claims came to which verdict, and which those are, in sentences.
+
+    Args:
+        verdicts: Of each claim.
 
     Example:
-    >>> from experiments.interplay.claims import counted
-    >>> counted(["holds", "holds in 2 of 15, else within chance", *2 * ["cannot be told here"]])
-    'Of 4 claims 1 holds, 1 in some cells, and 2 cannot be told here.'
+    >>> from experiments.interplay.claims import in_short
+    >>> found = {"A is B.": "holds", "C is D.": "holds in 2 of 15, else within chance", "E is F.": "holds"}
+    >>> for sentence in in_short(found):
+    ...     print(sentence)
+    Of 3 claims 2 hold and 1 holds in some cells.
+    2 hold: A is B. E is F.
+    1 holds in some cells: C is D (2 of 15, else within chance).
     """
-    kinds = (
-        ("holds", "hold", lambda word: word == "holds"),
-        ("in some cells", "in some cells", lambda word: word.startswith("holds in")),
-        (
-            "holds in some and turns out the other way round in others",
-            "hold in some and turn out the other way round in others",
-            lambda word: word.startswith("mixed"),
-        ),
-        (
-            "turns out the other way round",
-            "turn out the other way round",
-            lambda word: "opposite" in word,
-        ),
-        ("cannot be told here", "cannot be told here", lambda word: word.startswith("cannot")),
-    )
-    parts = []
-    for one, several, is_kind in kinds:
-        number = sum(map(is_kind, verdicts))
-        if number:
-            parts.append(f"{number} {one if number == 1 else several}")
+    found = {}
+    for says, verdict in verdicts.items():
+        kind = next(kind for kind in KINDS if verdict.startswith(kind[0]))
+        where = verdict.removeprefix(kind[0]).removeprefix(" in").removeprefix(":").strip()
+        shown = f"{says[:-1]} ({where})." if kind[0] in ("holds in", "mixed") else says
+        found.setdefault(kind, []).append(shown)
+    order = [KINDS[1], KINDS[0], *KINDS[2:]]
+    counts = {
+        kind: f"{len(found[kind])} {kind[1] if len(found[kind]) == 1 else kind[2]}"
+        for kind in order
+        if kind in found
+    }
+    parts = list(counts.values())
     if len(parts) > 2:
         parts = [", ".join(parts[:-1]) + ",", parts[-1]]
-    return f"Of {len(verdicts)} claims {' and '.join(parts)}."
+    return [
+        f"Of {len(verdicts)} claims {' and '.join(parts)}.",
+        *(f"{count}: {' '.join(found[kind])}" for kind, count in counts.items()),
+    ]

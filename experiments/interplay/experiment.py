@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
-from experiments.interplay.claims import CLAIMS, counted
+from experiments.interplay import start
+from experiments.interplay.claims import CLAIMS, Measured, in_short
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from experiments.interplay.measures import scored, tuned_away, undropped
 from layerwise.comparison import frames, tuning
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 QUESTION = "Do schedule, optimizer and regularization change what is best of each other, and which claims about them hold?"
 LIMITS = (
-    "other networks and data: this is a small dense net on small images, where regularization has little to win; a "
-    "sensitivity to initialization beyond that of its seeds, since the scale of the initial weights was not varied."
+    "other networks and data: this is a small dense net on small images, where regularization has little to win. The scale "
+    "of the initial weights was varied with all layers moving at once alone."
 )
 FACTORS = ("schedule", "optimizer", "regularizer")
 
@@ -47,6 +49,8 @@ def run(options: Namespace) -> None:
         folder = root / _folder_name(name)
         print(f"interplay, {options.scale}: {dataset}, {name}; frames go to {folder}/", flush=True)
         compare(name, options.scale, dataset, data, n_classes, folder, options.jobs)
+    print(f"interplay, {options.scale}: {dataset}, initial weights of several scales", flush=True)
+    start.compare(options.scale, dataset, data, n_classes, root / start.FOLDER, options.jobs)
     _show(root)
 
 
@@ -62,37 +66,39 @@ def table(options: Namespace) -> None:
     Raises:
         ValueError: The audit found something.
     """
-    kept = ((root, *read(root)) for root in _roots(options))
+    kept = ((root, read(root)) for root in _roots(options))
     answers.show(
         options,
         (
-            (root, runs, functools.partial(answer, runs, probes, _commands(root, runs)))
-            for root, runs, probes in kept
+            (
+                root,
+                pd.concat([found.runs, found.starts], ignore_index=True),
+                functools.partial(answer, found, _commands(root, found.runs)),
+            )
+            for root, found in kept
         ),
     )
 
 
-def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs and what was probed, of all regularizations."""
-    folders = [path.parent for path in root.glob("*/runs.csv")]
-    names = [_folder_name(name) for name in REGULARIZATIONS]
-    folders.sort(key=lambda folder: names.index(folder.name))
-    return (
+def read(root: Path) -> Measured:
+    """The runs and what was probed, of all regularizations, and the runs from weights of several scales."""
+    folders = [root / _folder_name(name) for name in REGULARIZATIONS]
+    folders = [folder for folder in folders if (folder / "runs.csv").exists()]
+    starts = root / start.FOLDER
+    return Measured(
         pd.concat([frames.read(folder)[0] for folder in folders], ignore_index=True),
         pd.concat([frames.read_probes(folder) for folder in folders], ignore_index=True),
+        frames.read(starts)[0] if (starts / "runs.csv").exists() else pd.DataFrame(),
     )
 
 
-def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
+def answer(found: Measured, commands: str) -> str:
     """The claims with their verdicts, what explains the scores, what the frames cannot show, and what trained them."""
     header, lines = ["claim", "verdict", "what was measured", "mean [95 % interval]"], []
-    found = judged(runs, probes)
+    numbers, runs = judged(found), found.runs
     for name, claim in CLAIMS.items():
-        rows = found[found["claim"] == name]
+        rows = numbers[numbers["claim"] == name]
         lines.append([claim.says, claim.verdict(rows), claim.number, _numbers(rows)])
-    said = [
-        f"- {says[:-1]}: {verdict} ({number}; {values})." for says, verdict, number, values in lines
-    ]
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
     cells = runs.groupby(list(FACTORS))
     edges = sum(bool(tuning.at_the_edge(cell)) for _, cell in cells)
@@ -103,7 +109,7 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         f"settings everywhere. {len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
         f"on {' and '.join(runs['dataset'].unique())} by {' and '.join(runs['backend'].unique())}.",
         "**In short**",
-        "\n".join([f"- {counted([line[1] for line in lines])}", *said]),
+        "\n".join(f"- {said}" for said in in_short({line[0]: line[1] for line in lines})),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
         "A cell is a schedule with an optimizer; a claim with a number for each cell holds where it does in all of them, "
@@ -111,12 +117,12 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
         "interval holds 0, and how wide it is says what could hide in it. AdamW has its own default decay of 0.004 "
         "wherever no decay is tuned, and with decoupled decay Adam and AdamW are the same optimizer and the same runs. "
         "Scores and losses are as they are (0.01: a point of "
-        "accuracy). Intervals of a claim's cells cover all of them at once (Bonferroni), of many cells the table has the "
-        "least and the largest mean; `claims.csv` has each cell. "
+        f"accuracy). {_starts(found.starts)}Intervals of a claim's cells cover all of them at once (Bonferroni), of "
+        "many cells the table has the least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
         "How much of the differences in test score each choice explains, alone and together with another (two choices that "
-        "interact explain more than each by itself):",
-        effects(scored(runs)),
+        "interact explain more than each by itself; without AdamW, which differs from Adam by its default decay alone):",
+        effects(scored(runs[runs["optimizer"] != "AdamW"])),
         f"What this cannot show: {LIMITS}",
         f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
         f"{cells.ngroups} cells were tuned to an edge of what was tried.",
@@ -124,11 +130,22 @@ def answer(runs: pd.DataFrame, probes: pd.DataFrame, commands: str) -> str:
     return "\n\n".join(parts)
 
 
-def judged(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+def judged(found: Measured) -> pd.DataFrame:
     """What each claim is decided by: `claim`, `what`, `value`, `low`, `high`; a row a cell, or one over all cells."""
-    runs = runs[~undropped(runs)]
-    rows = [claim.measure(runs, probes).assign(claim=name) for name, claim in CLAIMS.items()]
+    found = dataclasses.replace(found, runs=found.runs[~undropped(found.runs)])
+    rows = [claim.measure(found).assign(claim=name) for name, claim in CLAIMS.items()]
     return pd.concat([own for own in rows if len(own)], ignore_index=True).dropna(subset=["low"])
+
+
+def _starts(starts):
+    if starts.empty:
+        return ""
+    factors = starts["model"].str.removeprefix("weights times ").astype("float64")
+    return (
+        f"Initial weights were {factors.min():g} to {factors.max():g} times as large as usual in {len(starts)} runs more, "
+        'of all layers at once: "rate tuned" is at the rate that is best for each scale, "one rate" at the one that is '
+        "best for the usual scale. "
+    )
 
 
 def _numbers(rows):
@@ -256,13 +273,13 @@ def _commands(root, runs):
 
 
 def _show(root):
-    runs, probes = read(root)
-    judged(runs, probes).to_csv(root / "claims.csv", index=False)
+    found = read(root)
+    judged(found).to_csv(root / "claims.csv", index=False)
     path = root / "interplay.png"
-    drawn = figure(runs)
+    drawn = figure(found.runs)
     frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
     print(
-        f"drawn: {path}\nwritten: {answers.write(root, answer(runs, probes, _commands(root, runs)))}"
+        f"drawn: {path}\nwritten: {answers.write(root, answer(found, _commands(root, found.runs)))}"
     )
 
 

@@ -77,6 +77,7 @@ def network(
     regularization: str,
     strength: float = 0.0,
     width: int = 64,
+    factor: float = 1.0,
 ) -> keras.Sequential:
     """Three hidden ReLU layers and a linear one, regularized; logits.
 
@@ -86,6 +87,7 @@ def network(
         regularization: One of `REGULARIZATIONS`; decay is the optimizer's.
         strength: The factor of the penalty, or the share of units that dropout drops.
         width: Units of a hidden layer.
+        factor: Times which the initial kernels are as large as usual (He's of the hidden layers, Glorot's of the last).
 
     Example:
     >>> from experiments.interplay.grid import network
@@ -93,12 +95,17 @@ def network(
     ['Dense', 'BatchNormalization', 'ReLU', 'Dropout']
     """
     penalty = {"L1": keras.regularizers.L1, "L2": keras.regularizers.L2}.get(regularization)
+    hidden, last = "he_normal", "glorot_uniform"
+    if factor != 1:
+        scaled = keras.initializers.VarianceScaling
+        hidden = scaled(2 * factor**2, "fan_in", "truncated_normal")
+        last = scaled(factor**2, "fan_avg", "uniform")
     model = keras.Sequential([keras.Input(shape), layers.Flatten()])
     for _ in range(3):
         model.add(
             layers.Dense(
                 width,
-                kernel_initializer="he_normal",
+                kernel_initializer=hidden,
                 kernel_regularizer=penalty and penalty(strength),
             )
         )
@@ -107,7 +114,9 @@ def network(
         model.add(layers.ReLU())
         if "dropout" in regularization:
             model.add(layers.Dropout(strength))
-    model.add(layers.Dense(n_classes, kernel_regularizer=penalty and penalty(strength)))
+    model.add(
+        layers.Dense(n_classes, None, True, last, kernel_regularizer=penalty and penalty(strength))
+    )
     return model
 
 

@@ -1,6 +1,6 @@
 """What the claims about regularization and optimizers are decided by: numbers with intervals, from runs and probes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,13 @@ def over_cells(values: Iterable[float], what: str = "all cells") -> pd.DataFrame
     return pd.DataFrame([(what, *intervals.mean(values))] if len(values) else [], columns=COLUMNS)
 
 
-def each(values: dict[str, Sequence[float]]) -> pd.DataFrame:
-    """A row each: the mean of its values, with intervals that cover all at once (Bonferroni)."""
+def each(values: dict[str, Sequence[float]], estimate: Callable = intervals.mean) -> pd.DataFrame:
+    """A row each: the mean of its values, or what else is to be estimated, with intervals that cover all at once
+    (Bonferroni).
+    """
     level = 1 - (1 - intervals.LEVEL) / max(len(values), 1)
     return pd.DataFrame(
-        [(what, *intervals.mean(own, level)) for what, own in values.items()], columns=COLUMNS
+        [(what, *estimate(own, level)) for what, own in values.items()], columns=COLUMNS
     )
 
 
@@ -32,14 +34,21 @@ def best(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return own.unstack("regularizer").reindex(columns=list(REGULARIZATIONS))
 
 
-def paired(runs: pd.DataFrame, column: str, one: str, other: str) -> pd.DataFrame:
-    """The mean difference of a column between two regularizations, paired by seed, for each schedule and optimizer."""
+def paired(
+    runs: pd.DataFrame, column: str, one: str, other: str, estimate: Callable = intervals.mean
+) -> pd.DataFrame:
+    """The mean difference of a column between two regularizations, paired by seed, for each schedule and optimizer.
+
+    Where it is infinite with both they do not differ.
+    """
     found = {}
     for cell, own in scored(runs).groupby(CELL, sort=False):
         values = own.pivot_table(index="seed", columns="regularizer", values=column)
         if {one, other} <= set(values):
-            found[", ".join(cell)] = (values[one] - values[other]).dropna()
-    return each(found)
+            both = np.isinf(values[[one, other]]).all(axis=1)
+            with np.errstate(invalid="ignore"):
+                found[", ".join(cell)] = (values[one] - values[other]).mask(both, 0.0).dropna()
+    return each(found, estimate)
 
 
 def scored(runs: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +102,7 @@ def by_strength(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.Dat
     return over_cells(found, "all cells, powers of ten")
 
 
-def noise_hurts(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+def noise_hurts(runs: pd.DataFrame) -> pd.DataFrame:
     """By how much more the largest dropout of the grid raises the final training loss under SGD than under adaptive
     methods, for each schedule, over the tuning seeds: each at the learning rate, of those tried with both, that is best for
     that loss.
@@ -126,30 +135,35 @@ def _tuning(runs, names):
 
 def smoother(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """The logarithm to base 10 of how many times rougher the loss along a step is with batch normalization than without."""
-    return probed(runs, probes, "smoothness", "effective_smoothness", "batch norm", "none")
+    own = probes[probes["measure"] == "effective_smoothness"]
+    return paired(probed(runs, own), "probed", "batch norm", "none")
 
 
-def probed(
-    runs: pd.DataFrame, probes: pd.DataFrame, quantity: str, measure: str, one: str, other: str
-) -> pd.DataFrame:
-    """The logarithm to base 10 of one regularization's measured quantity over another's, paired by seed: of each run the
-    median over blocks and moments, as some are infinite (noise over a gradient of zero).
+def noisier(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The logarithm to base 10 of how many times noisier gradients are with dropout than without, medians over seeds: some
+    are infinitely noisy, where the mean gradient cannot be told from zero.
     """
-    own = probes[(probes["quantity"] == quantity) & (probes["measure"] == measure)]
-    medians = own.groupby("run_id")["value"].median().rename(measure)
+    own = probes[probes["measure"] == "batch_noise"]
+    return paired(probed(runs, own), "probed", "dropout", "none", intervals.median)
+
+
+def probed(runs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Runs with a column `probed`: the logarithm to base 10 of the median, over blocks and moments, of a measured value."""
+    medians = values.groupby("run_id")["value"].median().rename("probed")
     measured = runs.merge(medians, on="run_id", how="left")
-    usable = (measured[measure] > 0) & np.isfinite(measured[measure])
-    measured[measure] = np.log10(measured[measure].where(usable))
-    return paired(measured, measure, one, other)
+    return measured.assign(probed=np.log10(measured["probed"].where(measured["probed"] > 0)))
 
 
 def flatter(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
-    """The sharpness (SAM) with batch normalization over that without, as a power of ten, paired by seed, where both runs
+    """The adaptive sharpness with batch normalization over that without, as a power of ten, paired by seed, where both runs
     have the same training loss: the larger of the least that each of them had when it was probed.
+
+    Adaptive sharpness is that of weights moved in proportion to their size. The plain one (SAM) would be small for large
+    weights alone, which batch normalization allows: it divides their scale out.
     """
     at, losses = ["run_id", "step"], probes[probes["measure"] == "loss"]
     before = losses[pd.to_numeric(losses["other"]) == 0]
-    sharp = probes[probes["measure"] == "sharpness"]
+    sharp = probes[probes["measure"] == "adaptive_sharpness"]
     points = pd.DataFrame(
         {
             name: own.groupby(at)["value"].mean()
@@ -187,14 +201,7 @@ def _at_equal_loss(one, other):
     return [found[0] - found[1]]
 
 
-def spread(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
-    """The spread of test scores over initializations with batch normalization over that without, as a power of ten."""
-    found = scored(runs).groupby(["regularizer", *CELL])["test_score"].std().unstack("regularizer")
-    found = found.reindex(columns=list(REGULARIZATIONS))
-    return over_cells(np.log10(found["batch norm"] / found["none"]), "all cells, powers of ten")
-
-
-def apart_from_tuning(runs: pd.DataFrame, _: pd.DataFrame) -> pd.DataFrame:
+def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     """What is lost in validation score where the learning rate is tuned without the regularization and kept.
 
     Each tuning seed is left out once: what is best on the others, at any rate and at the kept one, is scored on it. (The

@@ -60,11 +60,11 @@ def ratio_of_means(values: Numbers, reference: Numbers) -> tuple[float, float, f
     return ratio, ratio * float(np.exp(low)), ratio * float(np.exp(high))
 
 
-def median(values: Numbers) -> tuple[float, float, float]:
-    """`(median, low, high)` with a distribution-free interval; values may be infinite.
+def median(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
+    """`(median, low, high)` with a distribution-free interval of a level; values may be infinite.
 
-    The ends are order statistics, interpolated between the two that cover just less and just more than 95 % (Hettmansperger
-    and Sheather 1986). Of five values the whole range covers 0.9375, and is taken.
+    The ends are order statistics, interpolated between the two that cover just less and just more than the level
+    (Hettmansperger and Sheather 1986). Where even the whole range covers less, it is taken: of five values 0.9375.
 
     Example:
     >>> from layerwise.comparison.intervals import median
@@ -79,11 +79,11 @@ def median(values: Numbers) -> tuple[float, float, float]:
     if n < LEAST_RUNS:
         return center, np.nan, np.nan
     covers = [1 - 2 * scipy.stats.binom.cdf(k, n, 0.5) for k in range((n + 1) // 2)]
-    wide = max([k for k, cover in enumerate(covers) if cover >= LEVEL], default=None)
+    wide = max([k for k, cover in enumerate(covers) if cover >= level], default=None)
     if wide is None:
         return center, float(ordered[0]), float(ordered[-1])
     k = wide + 1  # the k-th smallest and largest
-    share = (covers[wide] - LEVEL) / (covers[wide] - covers[wide + 1])
+    share = (covers[wide] - level) / (covers[wide] - covers[wide + 1])
     weight = (n - k) * share / (k + (n - 2 * k) * share)
     return (
         center,

@@ -2,12 +2,13 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.interplay import experiment, grid, measures
-from experiments.interplay.claims import CLAIMS, Claim, above, apart
+from experiments.interplay import experiment, grid, measures, start
+from experiments.interplay.claims import CLAIMS, Claim, Measured, above, apart
 from layerwise.comparison import frames, settings
 from tests.comparison import problems
 
@@ -30,6 +31,14 @@ def test_dropout_that_was_tuned_away_says_nothing_of_dropout():
     runs = frames.run_frame(rows)
     assert measures.undropped(runs).tolist() == [False, False, False, True, False, False]
     assert not measures.undropped(runs.drop(columns="model.strength")).any()
+
+
+def of(runs, probes=(), starts=()):
+    """The frames that claims are judged by, from their rows."""
+    started = frames.run_frame(starts) if starts else pd.DataFrame()
+    columns = ["run_id", "quantity", "measure", "value"]
+    probed = pd.DataFrame(probes) if probes else pd.DataFrame(columns=columns)
+    return Measured(frames.run_frame(runs), probed, started)
 
 
 def rows_of(*triples):
@@ -89,7 +98,7 @@ def frames_of_a_course():
                         smooth |= {"step": 0, "other": "1"}
                         value = 1.0 if name == "batch norm" else 10.0 + rng.normal()
                         probes.append({"run_id": row["run_id"], **smooth, "value": value})
-    return frames.run_frame(rows), pd.DataFrame(probes)
+    return of(rows, probes)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +113,7 @@ def frames_of_a_course():
     ],
 )
 def test_claims_are_decided_by_the_rows(claim, verdict, frames_of_a_course):
-    runs, probes = frames_of_a_course
-    rows = CLAIMS[claim].measure(runs, probes).dropna(subset=["low"])
+    rows = CLAIMS[claim].measure(frames_of_a_course).dropna(subset=["low"])
     assert CLAIMS[claim].verdict(rows) == verdict
 
 
@@ -123,7 +131,7 @@ def test_the_best_rates_of_two_strengths_are_of_values_that_both_have():
     found = measures.by_strength(frames.run_frame(rows), ["dropout"], "learning_rate")
     np.testing.assert_allclose(found[["value", "low", "high"]], -1.0)
     claim = CLAIMS["dropout and rate"]
-    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "holds"
+    assert claim.verdict(claim.measure(of(rows))) == "holds"
 
 
 def test_flatness_is_compared_where_losses_are_equal():
@@ -142,22 +150,21 @@ def test_flatness_is_compared_where_losses_are_equal():
                     own
                     | {
                         "quantity": "sharpness",
-                        "measure": "sharpness",
+                        "measure": "adaptive_sharpness",
                         "value": factor * loss**0.5,
                     },
                 ]
     claim = CLAIMS["batch norm and flatness"]
-    found = claim.measure(frames.run_frame(rows), pd.DataFrame(probes))
+    found = claim.measure(of(rows, probes))
     np.testing.assert_allclose(found[["value", "low", "high"]], -1.0)
     assert claim.verdict(found) == "holds"
 
 
 def test_the_answer_and_the_figure_hold_every_claim_and_regularization(frames_of_a_course):
-    runs, probes = frames_of_a_course
-    text = experiment.answer(runs, probes, "`a command`")
+    text = experiment.answer(frames_of_a_course, "`a command`")
     assert all(claim.says in text for claim in CLAIMS.values())
     assert "| schedule with optimizer |" in text
-    axes = experiment.figure(runs).axes
+    axes = experiment.figure(frames_of_a_course.runs).axes
     assert [axis.get_title() for axis in axes[:2]] == ["simultaneous", "greedy"]
 
 
@@ -176,14 +183,83 @@ def test_the_loss_by_tuning_apart_is_of_seeds_that_did_not_choose():
                         row["run_id"] += f"{name}{strength}"
                         rows.append(row)
     claim = CLAIMS["together"]
-    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "cannot be told here"
+    assert claim.verdict(claim.measure(of(rows))) == "cannot be told here"
     for row in rows:  # with the penalty a tenth of the rate is best, and by far
         best = 0.1 if row["regularizer"] == "none" else 0.01
         row["best_validation_score"] -= 0.2 * (row["learning_rate"] != best)
-    assert claim.verdict(claim.measure(frames.run_frame(rows), None)) == "holds"
+    assert claim.verdict(claim.measure(of(rows))) == "holds"
 
 
 def test_a_claim_of_a_difference_has_no_opposite():
     claim = Claim("They differ.", "by how much", None, apart)
     assert claim.verdict(rows_of((2, 1, 3), (-2, -3, -1))) == "holds"
     assert claim.verdict(rows_of((2, 1, 3), (0, -1, 1))) == "holds in 1 of 2, else within chance"
+
+
+@pytest.mark.parametrize(
+    "infinite, verdict", [((), "holds"), (("none", "dropout"), "holds"), (("none",), "cannot")]
+)
+def test_gradients_of_infinite_noise_count(infinite, verdict):
+    """Of ten pairs two, which differ tenfold elsewhere: with both no difference, without dropout alone one."""
+    rows, probes = [], []
+    for name, noise in (("none", 1.0), ("dropout", 10.0)):
+        for seed in range(10):
+            row = problems.run_row("s", seed, optimizer="SGD", regularizer=name)
+            row["run_id"] += name
+            rows.append(row)
+            value = np.inf if seed < 2 and name in infinite else noise
+            about = {"quantity": "gradient_noise", "measure": "batch_noise", "value": value}
+            probes.append({"run_id": row["run_id"], **about})
+    claim = CLAIMS["dropout and noise"]
+    found = claim.measure(of(rows, probes))
+    assert found["value"].item() == 1.0
+    assert claim.verdict(found).startswith(verdict)
+
+
+def starts(worst):
+    """Runs of two scales of the initial weights: the larger one's score is lower by `worst[regularizer]`."""
+    for phase, seeds in (("tune", range(1000, 1006)), ("measure", range(6))):
+        for regularizer, factor in itertools.product(worst, (1.0, 10.0)):
+            for rate in (0.1, 1.0) if phase == "tune" else (0.1,):
+                for seed in seeds:
+                    row = problems.run_row("simultaneous", seed, phase, rate, optimizer="SGD")
+                    score = 0.9 - 0.01 * (rate == 1.0) - worst[regularizer] * (factor == 10)
+                    row |= {"model": start.name_of(factor), "regularizer": regularizer}
+                    row |= {"test_score": score, "best_validation_score": score}
+                    row["run_id"] += f"{regularizer}{factor}"
+                    yield row
+
+
+@pytest.mark.parametrize(
+    "normalized, verdict",
+    [(0.1, "holds"), (0.3, "cannot be told here"), (0.5, "does not hold: the opposite")],
+)
+def test_sensitivity_is_what_a_scale_of_the_weights_costs(normalized, verdict):
+    rows = list(starts({"none": 0.3, "batch norm": normalized}))
+    found = start.sensitivity(frames.run_frame(rows))
+    assert list(found["what"]) == ["SGD, rate tuned", "SGD, one rate"]
+    np.testing.assert_allclose(found["value"], normalized - 0.3, atol=1e-12)
+    claim = CLAIMS["batch norm and start"]
+    assert claim.verdict(claim.measure(of(rows, starts=rows))) == verdict
+
+
+def test_the_rate_of_the_usual_weights_is_kept_for_others():
+    """With weights ten times as large the other rate would be better."""
+    rows = list(starts({"none": 0.3}))
+    for row in rows:
+        if row["model"] == start.name_of(10.0) and row["learning_rate"] == 1.0:
+            row["best_validation_score"] = 0.99
+    runs = frames.run_frame(rows)
+    kept = start.at_one_rate(runs[runs["phase"] == "tune"])
+    assert set(kept["learning_rate"]) == {0.1} and set(kept["model"]) == set(runs["model"])
+
+
+def test_initial_kernels_are_scaled_and_nothing_else_is():
+    usual, large = (start.scaled((64,), 10, factor, "batch norm") for factor in (1.0, 10.0))
+    for one, ten in zip(usual.weights, large.weights, strict=True):
+        assert one.name == ten.name
+        one, ten = (np.asarray(keras.ops.convert_to_numpy(weight)) for weight in (one, ten))
+        if one.ndim == 2:  # draws of their own
+            assert ten.std() / one.std() == pytest.approx(10, rel=0.1)
+        else:
+            np.testing.assert_array_equal(one, ten)
