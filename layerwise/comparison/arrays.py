@@ -22,7 +22,7 @@ class Arrays:
     """
 
     def __init__(self, parts: Mapping[str, Any], folds: int | None):
-        self.parts = _with_weights({name: _checked(name, part) for name, part in parts.items()})
+        self.parts = _with_weights({name: checked_part(name, part) for name, part in parts.items()})
         self.folds = folds
         shapes = {name: _shapes(part) for name, part in self.parts.items()}
         if len(set(shapes.values())) > 1:
@@ -167,11 +167,16 @@ def _classes(y):
     return y.reshape(len(y)) if whole else None
 
 
-def _checked(name, part):
+def checked_part(name: str, part: Any) -> tuple[Any, ...]:
+    """A part of `Data` as `(x, y)` or `(x, y, sample_weight)` of arrays.
+
+    Raises:
+        ValueError: It is no such pair or triple, its lengths differ, or it holds values that are not finite.
+    """
     if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
         raise ValueError(
-            f"Data({name}=...) must be a pair (x, y) or a triple (x, y, sample_weight), got {type(part).__name__}; "
-            "where one part is a stream, all three are."
+            f"Data({name}=...) must be a pair (x, y) or a triple (x, y, sample_weight), got {type(part).__name__}; a "
+            "stream may stand here where train is one, too."
         )
     x, y, *weights = part
     if isinstance(y, (dict, list)) and y and np.ndim(next(iter(keras.tree.flatten(y)))) > 0:

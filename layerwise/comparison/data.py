@@ -13,8 +13,9 @@ SPLITS = ("train", "validation", "test")
 class Data:
     """What models are trained, tuned and tested on.
 
-    Each part is `(x, y)` or `(x, y, sample_weight)`, as arrays; or all three are streams, for data larger than memory: a
-    `keras.utils.PyDataset` or a `tf.data.Dataset` whose elements are such pairs or triples of batches.
+    Each part is `(x, y)` or `(x, y, sample_weight)`, as arrays. For data larger than memory `train` is a stream, and the
+    other parts are streams or arrays: a `keras.utils.PyDataset` or a `tf.data.Dataset` whose elements are such pairs or
+    triples of batches.
 
     Arrays: an epoch meets the examples in an order that depends on the run's seed and the epoch alone. A `PyDataset` is
     read by index: its *batches* come in such an order. A `tf.data.Dataset` comes in its own order, which must be the same
@@ -54,7 +55,7 @@ class Data:
 
     def __post_init__(self):
         parts = {name: getattr(self, name) for name in SPLITS}
-        if any(isinstance(part, (tuple, list)) for part in parts.values()):
+        if isinstance(self.train, (tuple, list)):
             object.__setattr__(self, "source", Arrays(parts, self.folds))
         elif self.folds is not None:
             raise ValueError(

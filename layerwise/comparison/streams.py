@@ -8,23 +8,31 @@ from typing import Any
 import keras
 import numpy as np
 
+from layerwise.comparison.arrays import checked_part
 from layerwise.comparison.seeds import derive
+
+LEAST_BATCHES, MOST_ROWS = 20, 256  # of arrays beside streams
 
 
 class Streams:
     """Three parts as streams of batches.
 
     Args:
-        parts: `{"train": stream or (seed, epoch) -> stream, "validation": stream, "test": stream}`.
+        parts: `{"train": stream or (seed, epoch) -> stream, "validation": stream, "test": stream}`; the last two may be
+            arrays, as `(x, y)` or `(x, y, sample_weight)`.
 
     Raises:
-        TypeError: A part is no stream.
+        TypeError: A part is neither.
         ValueError: A stream is endless or of unknown length, its first batch differs when it is looked at again, or the
             training batches differ in size.
     """
 
     def __init__(self, parts: Mapping[str, Any]):
-        self.parts, self._batches, self._firsts = dict(parts), {}, {}
+        self.parts = {
+            name: Batches(name, part) if isinstance(part, (tuple, list)) else part
+            for name, part in parts.items()
+        }
+        self._batches, self._firsts = {}, {}
         for name, part in self.parts.items():
             if callable(part) and not isinstance(part, keras.utils.PyDataset):
                 if name != "train":
@@ -56,7 +64,12 @@ class Streams:
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
         """`{split: number of examples}`, from the number of batches and the size of the first."""
-        return {name: count * len(self._firsts[name][1]) for name, count in self._batches.items()}
+        return {
+            name: len(part.part[1])
+            if isinstance(part, Batches)
+            else self._batches[name] * len(self._firsts[name][1])
+            for name, part in self.parts.items()
+        }
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -126,6 +139,27 @@ class Streams:
         sizes = ", ".join(f"{size:,} {name}" for name, size in self.sizes.items())
         shapes = keras.tree.map_structure(lambda array: array.shape[1:], self._firsts["train"][0])
         return f"{sizes}, x {shapes}, streams"
+
+
+class Batches(keras.utils.PyDataset):
+    """Arrays to evaluate on as batches, of which there are enough to tell how certain their mean score is.
+
+    Args:
+        name: Of the part.
+        part: `(x, y)` or `(x, y, sample_weight)`.
+    """
+
+    def __init__(self, name: str, part: Any):
+        super().__init__()
+        self.part = checked_part(name, part)
+        self.size = min(MOST_ROWS, -(-len(self.part[1]) // LEAST_BATCHES))
+
+    def __len__(self) -> int:
+        return -(-len(self.part[1]) // self.size)
+
+    def __getitem__(self, place: int) -> tuple[Any, ...]:
+        rows = slice(place * self.size, (place + 1) * self.size)
+        return keras.tree.map_structure(lambda array: array[rows], self.part)
 
 
 def _read(stream, order=None):

@@ -74,6 +74,29 @@ def test_evaluations_are_those_of_evaluate():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5)
 
 
+def test_arrays_may_stand_beside_a_training_stream():
+    """They are scored as streams are, and their every example counts."""
+    everything = np.arange(N)
+    parts = [
+        ({name: v[rows] for name, v in X.items()}, Y[rows])
+        for rows in (everything[:50], everything[50:])
+    ]
+    data, model = layerwise.Data(Batches(everything), *parts), two_inputs()
+    assert data.sizes == {"train": 64, "validation": 50, "test": 14}
+    task = Task.of(model, data)
+    evaluator = evaluator_for(data.source, task, model)
+    found = evaluator(model.predict_on_batch, 0)
+    model.compile(loss=task.loss, metrics=["accuracy"])
+    for name, part in zip(("validation", "test"), parts, strict=True):
+        np.testing.assert_allclose(found[name], model.evaluate(*part, verbose=0), rtol=1e-5)
+    evaluator.keep()
+    assert 0 < evaluator.standard_error() < 0.2
+    with pytest.raises(ValueError, match="stream may stand here where train is one"):
+        layerwise.Data(parts[0], Batches(everything), parts[1])
+    with pytest.raises(ValueError, match="needs as many rows in x as in y"):
+        layerwise.Data(Batches(everything), (parts[0][0], Y[:3]), parts[1])
+
+
 def test_a_label_that_has_no_output_is_said_in_whichever_batch_it_comes():
     class Wrong(Batches):
         def __getitem__(self, place):
