@@ -63,7 +63,8 @@ def _with_depth(rows, rate):
     worse = "it did get worse" if low > 0 else "it got better" if high < 0 else "it got no worse"
     return (
         f"With more layers {worse} here: at rate {rate:g} {shares[few].mean():.0%} of the weights' gradients turned in the "
-        f"net {few}, {shares[most].mean():.0%} in {most} ({more:+.1f} [{low:+.1f}, {high:+.1f}] points)."
+        f"net {few}, {shares[most].mean():.0%} in {most} ({more:+.1f} [{low:+.1f}, {high:+.1f}] points; means over "
+        f"the moments {', '.join(map(str, MOMENTS))})."
     )
 
 
@@ -77,21 +78,26 @@ def answer(rows: pd.DataFrame) -> str:
         whole[whole["step"] == moment].groupby("rate")["share"].mean()
         for moment in (MOMENTS[0], MOMENTS[-1])
     )
-    signs, backwards = (turned.groupby("rate")[name].mean() for name in ("sign_changes", "turned"))
+    first, last = (turned[turned["step"] == moment] for moment in (MOMENTS[0], MOMENTS[-1]))
+    signs, backwards = (first.groupby("rate")[name].mean() for name in ("sign_changes", "turned"))
+    later = last.groupby("rate")["sign_changes"].mean()[high]
+    lowered = [
+        (own["actual"] < 0).mean()
+        for _, own in whole[whole["rate"] == high].groupby("step")
+        if own["step"].iloc[0] in (MOMENTS[0], MOMENTS[-1])
+    ]
     text = f"""**The straight line is right for short steps, and wrong for long ones.** After the first step of training,
 a step at rate {low:g} changes the loss by {early[low]:.1%} of what the straight line predicts, one at {middle:g} by
 {early[middle]:.0%}, one at {high:g} by {early[high]:.0%} (100 %: the line is exact; below 0: the loss rises). After
 {MOMENTS[-1]} steps it is {late[low]:.1%}, {late[middle]:.0%} and {late[high]:.0%}: which step is short depends on where
 training is (means over {whole["net"].nunique()} nets and {whole["seed"].nunique()} seeds; by net in the table).
 
-"Weight 129" does meet this: when the blocks before its own have moved, a weight's gradient has the other sign in
-{signs[low]:.2%} of cases at rate {low:g}, in {signs[middle]:.1%} at rate {middle:g} and in {signs[high]:.0%} at rate
-{high:g}. A
-whole block's gradient points backwards (its cosine with the one of before is below 0) in {backwards[low]:.1%},
-{backwards[middle]:.1%} and {backwards[high]:.0%} of cases. All blocks together still lowered the loss in
-{(whole["actual"] < 0).mean():.1%} of all steps looked at, and in
-{(whole[whole["rate"] == high]["actual"] < 0).mean():.0%} of
-those at rate {high:g}."""
+"Weight 129" does meet this: after the first step of training, when the blocks before its own have moved, a weight's
+gradient has the other sign in {signs[low]:.2%} of cases at rate {low:g}, in {signs[middle]:.1%} at rate {middle:g} and
+in {signs[high]:.0%} at rate {high:g}. A whole block's gradient points backwards (its cosine with the one of before is
+below 0) in {backwards[low]:.1%}, {backwards[middle]:.1%} and {backwards[high]:.0%} of cases. All blocks together lower
+the loss in {lowered[0]:.0%} of the nets by a step at rate {high:g}. After {MOMENTS[-1]} steps {later:.1%} of the weights
+turn at that rate, and {lowered[1]:.0%} of the nets get better."""
     text += f"\n\n{_with_depth(alone[alone['rate'] == high], high)}"
     header = ["net", "step", *(f"rate {rate:g}" for rate in RATES)]
     lines = [
