@@ -26,7 +26,8 @@ def convnet(
     shape: Sequence[int], n_classes: int, widths: Sequence[int] = (16, 32, 32)
 ) -> keras.Sequential:
     """Three blocks of convolution, batch normalization and ReLU, and a linear layer on their
-    average; logits.
+    average; logits. The first convolution keeps the size of images of up to 16 pixels and halves that of larger ones; the
+    others halve it.
 
     Example:
     >>> import layerwise
@@ -39,7 +40,7 @@ def convnet(
         convolution = layers.Conv2D(
             width,
             3,
-            strides=2 if number else 1,
+            strides=2 if number or min(shape[:2]) > 16 else 1,
             padding="same",
             use_bias=False,
             kernel_initializer="he_normal",
