@@ -16,8 +16,9 @@ import layerwise
 from experiments.harness import answers, verdict
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
-from layerwise.comparison import Comparison, frames
+from layerwise.comparison import Comparison
 from layerwise.comparison.budget import BUDGETS
+from layerwise.comparison.files import write_atomically
 from layerwise.comparison.frames import TASK
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def draw(
     """Draws the figure of the verdicts of a comparison, and those of each task."""
     path = folder / "verdict.png"
     drawn = figure(verdict.frame(comparison))
-    frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
+    write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
     return [path, *(comparison.plot(folder) if by_task else ())]
 
 

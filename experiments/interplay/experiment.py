@@ -24,6 +24,7 @@ from experiments.interplay.claims import CLAIMS, Measured, in_short
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from experiments.interplay.measures import scored, tuned_away, undropped
 from layerwise.comparison import frames, tuning
+from layerwise.comparison.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -277,7 +278,7 @@ def _show(root):
     judged(found).to_csv(root / "claims.csv", index=False)
     path = root / "interplay.png"
     drawn = figure(found.runs)
-    frames.write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
+    write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
     print(
         f"drawn: {path}\nwritten: {answers.write(root, answer(found, _commands(root, found.runs)))}"
     )

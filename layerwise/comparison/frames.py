@@ -1,9 +1,8 @@
 """The frames of a comparison: their columns, the rows of a run, and how they are kept on disk."""
 
 import functools
-import os
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pandas as pd
 
 from layerwise.backends import backend
 from layerwise.comparison.data import SPLITS
+from layerwise.comparison.files import readable, write_atomically
 from layerwise.comparison.outcome import Outcome
 from layerwise.comparison.settings import knobs_of
 from layerwise.diagnostics.record import COLUMNS
@@ -228,22 +228,29 @@ def probe_frame(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 def read_probes(folder: str | Path) -> pd.DataFrame:
     """`probes` as it was written to a folder; an empty frame where there is none."""
     path = Path(folder) / "probes.parquet"
-    return probe_frame(pd.read_parquet(path) if path.exists() else [])
+    with readable(path):
+        return probe_frame(pd.read_parquet(path) if path.exists() else [])
 
 
 def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`(runs, curves)` as they were written to a folder; empty frames where there are none."""
-    folder = Path(folder)
-    runs, curves = run_frame([]), curve_frame([])
-    if (folder / "runs.csv").exists():
+    """`(runs, curves)` as they were written to a folder; empty frames where there are none.
+
+    Raises:
+        ValueError: A file is damaged, or one of the two is missing.
+    """
+    rows, points = Path(folder) / "runs.csv", Path(folder) / "curves.parquet"
+    if not rows.exists():
+        return run_frame([]), curve_frame([])
+    with readable(rows):
         text = dict.fromkeys(_TEXT, "str")
         options = {"keep_default_na": False, "na_values": [""]}
-        header = pd.read_csv(folder / "runs.csv", nrows=0).columns
-        text |= dict.fromkeys(knobs_of(header), "str")
-        runs = pd.read_csv(folder / "runs.csv", dtype=text, **options)
+        text |= dict.fromkeys(knobs_of(pd.read_csv(rows, nrows=0).columns), "str")
+        runs = pd.read_csv(rows, dtype=text, **options)
         runs = run_frame(runs.assign(error=runs["error"].fillna("")))
-        curves = curve_frame(pd.read_parquet(folder / "curves.parquet"))
-    return runs, curves
+        if runs["run_id"].isna().any():
+            raise ValueError("a row has no run_id")
+    with readable(points):
+        return runs, curve_frame(pd.read_parquet(points))
 
 
 def write(folder: str | Path, **frames: pd.DataFrame) -> None:
@@ -256,16 +263,6 @@ def write(folder: str | Path, **frames: pd.DataFrame) -> None:
             write_atomically(folder / f"{name}.parquet", frames[name].to_parquet, index=False)
         else:
             write_atomically(folder / f"{name}.csv", frames[name].to_csv, index=False)
-
-
-def write_atomically(path: Path, write: Callable[..., object], **options: Any) -> None:
-    """Calls `write(temporary path)` and puts the file in place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary, **options)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # half a file, where the disk is full
 
 
 def _scores(evaluation, prefix):

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from layerwise.comparison import frames
+from layerwise.comparison.files import write_atomically
 
 
 class Journal:
@@ -37,7 +38,7 @@ class Journal:
         def write(path):
             path.write_text(json.dumps(entry, default=_number))
 
-        frames.write_atomically(self.folder / f"{row['run_id']}.json", write)
+        write_atomically(self.folder / f"{row['run_id']}.json", write)
 
     def __len__(self) -> int:
         return len(self.rows())

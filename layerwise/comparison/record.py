@@ -17,6 +17,7 @@ import pandas as pd
 
 from layerwise.comparison import frames, settings, timings, tuning
 from layerwise.comparison.execute import execute
+from layerwise.comparison.files import write_atomically
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.identity import holds
 from layerwise.comparison.journal import Journal
@@ -227,4 +228,4 @@ def _note_settings(folder, grid, jobs):
     }
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(settings, indent=2) + "\n"
-    frames.write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text))

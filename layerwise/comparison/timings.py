@@ -15,6 +15,7 @@ import pandas as pd
 
 from layerwise.comparison import frames, settings, tuning
 from layerwise.comparison.budget import Plan
+from layerwise.comparison.files import readable
 from layerwise.comparison.frames import KEY, TASK
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.planner import Planner
@@ -36,7 +37,8 @@ def frame(rows: Any) -> pd.DataFrame:
 def read(folder: str | Path) -> pd.DataFrame:
     """`timings` as it was written to a folder; an empty frame where there is none."""
     path = Path(folder) / "timings.parquet"
-    return frame(pd.read_parquet(path) if path.exists() else [])
+    with readable(path):
+        return frame(pd.read_parquet(path) if path.exists() else [])
 
 
 def take(

@@ -193,16 +193,3 @@ def test_the_commit_of_changed_code_is_called_dirty_and_results_are_no_code(tmp_
     assert found() == f"{commit}-dirty"
     shutil.rmtree(tmp_path / ".git")
     assert found() is None
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "runs.csv"
-    path.write_text("old")
-
-    def broken(temporary):
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        frames.write_atomically(path, broken)
-    assert path.read_text() == "old"

@@ -16,6 +16,7 @@ from layerwise.comparison.figures import (
     time_to_target,
 )
 from layerwise.comparison.figures.scene import Scene
+from layerwise.comparison.files import write_atomically
 
 FIGURES = {
     "cost": cost.figure,
@@ -52,6 +53,6 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, baseline: str, folder: str | 
                 if drawn is None:
                     continue
                 path = folder / f"{'-'.join([name, *words])}.png"
-                frames.write_atomically(path, drawn.savefig, format="png")
+                write_atomically(path, drawn.savefig, format="png")
                 paths.append(path)
     return paths
