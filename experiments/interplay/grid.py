@@ -115,7 +115,11 @@ def network(
         if "dropout" in regularization:
             model.add(layers.Dropout(strength))
     model.add(
-        layers.Dense(n_classes, None, True, last, kernel_regularizer=penalty and penalty(strength))
+        layers.Dense(
+            n_classes,
+            kernel_initializer=last,
+            kernel_regularizer=penalty and penalty(strength),
+        )
     )
     return model
 
