@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import pytest
 
+import layerwise
 from experiments.harness import command, comparisons
 from layerwise.comparison import Comparison, frames
 from layerwise.comparison.audit import audit
@@ -22,6 +23,39 @@ from tests.comparison import problems
 )
 def test_default_results_never_mix(dataset, scale, folder):
     assert comparisons.default_results(dataset, scale) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    "words, given",
+    [
+        ("--jobs 2", {"jobs": 2, "cluster": None, "budget": "flops"}),
+        ("--cluster dask://h:1 --budget seconds", {"cluster": "dask://h:1", "budget": "seconds"}),
+        ("--seeds 3 --tuning-seeds 2 --timed 0", {"seeds": 3, "tuning_seeds": 2, "timed": 0}),
+        ("--models mlp --only greedy --batch-size 7", {"batch_size": 7}),
+    ],
+)
+def test_what_is_typed_reaches_the_comparison(words, given, tmp_path, monkeypatch):
+    got = {}
+
+    def compare(**arguments):
+        got.update(arguments)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(layerwise, "compare", compare)
+    with pytest.raises(SystemExit, match="error: enough"):
+        command.main(["run", "convergence", *words.split(), "--results", str(tmp_path)])
+    assert {name: got[name] for name in given} == given
+    assert got["results"] == tmp_path / "convergence" and list(got["data"]) == ["digits"]
+    if "--only" in words:
+        assert list(got["schedules"]) == ["simultaneous", "greedy"] and list(got["models"]) == [
+            "mlp"
+        ]
+
+
+def test_a_cluster_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(SystemExit, match="'nowhere'"):
+        command.main(["run", "convergence", "--cluster", "nowhere", "--results", str(tmp_path)])
+    assert not list(tmp_path.rglob("runs.csv"))
 
 
 @pytest.fixture
