@@ -73,6 +73,7 @@ class Case:
         has_stages: it trains one block after another under heads, so that the logs say which `stage` it is.
         takes_any_model: it installs nothing, so it takes whatever `fit` takes, also a model with its own train_step.
         alone: no other schedule trains its models, and whatever one can do with a model is tried on them afterwards.
+        thorough: the fast tests leave it to the thorough ones.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Case:
     has_stages: bool = False
     takes_any_model: bool = False
     alone: bool = False
+    thorough: bool = False
 
     def __str__(self):
         return self.name
@@ -89,13 +91,21 @@ class Case:
 
 SCHEDULES = (
     Case("simultaneous", Simultaneous, equals_stock=True, takes_any_model=True),
-    Case("one block", lambda: BlockCoordinate(blocks=1), equals_stock=True),
+    Case("one block", lambda: BlockCoordinate(blocks=1), equals_stock=True, thorough=True),
     Case("cyclic", lambda: BlockCoordinate(every=2)),
-    Case("shuffled, reset", lambda: BlockCoordinate(order="shuffled", every=3, state="reset")),
-    Case("random, epochs", lambda: BlockCoordinate(order="random", every="epoch", seed=3)),
+    Case(
+        "shuffled, reset",
+        lambda: BlockCoordinate(order="shuffled", every=3, state="reset"),
+        thorough=True,
+    ),
+    Case(
+        "random, epochs",
+        lambda: BlockCoordinate(order="random", every="epoch", seed=3),
+        thorough=True,
+    ),
     Case("drop", lambda: BlockCoordinate(every=3, state="drop", always=["block_2"]), alone=True),
     Case("sweeps", lambda: BlockCoordinate(order="reverse", sweep_each_batch=True)),
-    Case("shared programs", lambda: BlockCoordinate(max_programs=2)),
+    Case("shared programs", lambda: BlockCoordinate(max_programs=2), thorough=True),
     Case("greedy", GreedyLayerwise, has_stages=True),
     Case(
         "greedy, fine-tuned",
@@ -103,24 +113,30 @@ SCHEDULES = (
         epochs=4,
         has_stages=True,
         alone=True,
+        thorough=True,
     ),
     Case("gauss-southwell", lambda: BlockCoordinate(order="gauss_southwell", every=2)),
     Case(
         "gauss-southwell by parameter",
         lambda: BlockCoordinate(order="gauss_southwell_rms", every="epoch", state="reset"),
+        thorough=True,
     ),
-    Case("rates of one", lambda: Simultaneous(rates={0: 1}), equals_stock=True),
-    Case("rates", lambda: BlockCoordinate(rates={1: 0.5, 2: fading}, order="shuffled")),
+    Case("rates of one", lambda: Simultaneous(rates={0: 1}), equals_stock=True, thorough=True),
+    Case(
+        "rates", lambda: BlockCoordinate(rates={1: 0.5, 2: fading}, order="shuffled"), thorough=True
+    ),
     Case("a user's", LastTwoTakeTurns),
-    Case("local losses", LocalLosses, has_stages=True),
-    Case("LISA", lambda: Lisa(n_between=1, every=3)),
-    Case("FreezeOut", lambda: FreezeOut(steps=30)),
+    Case("local losses", LocalLosses, has_stages=True, thorough=True),
+    Case("LISA", lambda: Lisa(n_between=1, every=3), thorough=True),
+    Case("FreezeOut", lambda: FreezeOut(steps=30), thorough=True),
 )
 
 
 def every_schedule(claims=lambda case: True):
     """Return the decorator that runs a test on every schedule of the list that claims something."""
-    return pytest.mark.parametrize("case", [c for c in SCHEDULES if claims(c)], ids=str)
+    marks = {True: [pytest.mark.thorough], False: []}
+    cases = [pytest.param(c, marks=marks[c.thorough], id=c.name) for c in SCHEDULES if claims(c)]
+    return pytest.mark.parametrize("case", cases)
 
 
 def named(name):

@@ -87,6 +87,7 @@ def test_blocks_are_found(make):
     assert len(schedule.visits) == 15 if make is layerwise.BlockCoordinate else 3
 
 
+@pytest.mark.thorough
 def test_a_backup_is_restored_into_a_model_that_was_not_built(tmp_path):
     class Stop(Exception):
         pass

@@ -135,6 +135,7 @@ def test_arrays(cache, arguments):
     same_runs(normalized, lambda: vectors(COUNT), cache, optimizer="sgd", **arguments)
 
 
+@pytest.mark.thorough
 def test_finetuning_goes_back_to_the_data():
     def schedule():
         return layerwise.GreedyLayerwise(finetune_epochs=2)
@@ -147,12 +148,14 @@ def test_finetuning_goes_back_to_the_data():
     assert one[0].history == two[0].history
 
 
+@pytest.mark.thorough
 # Heads pool over all positions, masked ones included, which Keras warns of.
 @pytest.mark.filterwarnings("ignore:Layer 'head_after_block:UserWarning")
 def test_several_inputs_and_masks():
     same_runs(two_inputs, tokens_and_vectors, validation_split=0.3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_datasets(shuffled):
     tf = pytest.importorskip("tensorflow")
@@ -188,10 +191,12 @@ def test_dataset_without_end():
     same_runs(mlp, data, steps_per_epoch=7, epochs=4)
 
 
+@pytest.mark.thorough
 def test_py_datasets():
     same_runs(mlp, lambda: (Slices(),), validation_data=Slices())
 
 
+@pytest.mark.thorough
 def test_half_precision_and_many_chunks(monkeypatch):
     monkeypatch.setattr("layerwise.features.store.CHUNK_BYTES", 5 * 16)
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -203,6 +208,7 @@ def test_half_precision_and_many_chunks(monkeypatch):
         assert same_bits(one[1], two[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it on torch")
 def test_steps_per_execution():
     compile_with = {"steps_per_execution": 4}
@@ -257,6 +263,7 @@ def test_finished_blocks_run_once_on_every_example():
     ]
 
 
+@pytest.mark.thorough
 def test_features_of_an_earlier_stage_are_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     levels = []
@@ -311,6 +318,7 @@ class Events(keras.callbacks.Callback):
         self.seen.append("end")
 
 
+@pytest.mark.thorough
 def test_callbacks_see_one_run():
     events = Events()
     history = same_runs(mlp, lambda: vectors(COUNT), callbacks=[events])
@@ -319,6 +327,7 @@ def test_callbacks_see_one_run():
     assert history.history["stage"] == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.thorough
 def test_early_stopping_ends_the_stage():
     class Never(keras.callbacks.EarlyStopping):
         def get_monitor_value(self, logs):
@@ -335,6 +344,7 @@ def test_early_stopping_ends_the_stage():
         np.testing.assert_allclose(cached, plain, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_goes_on(tmp_path):
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

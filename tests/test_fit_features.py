@@ -83,6 +83,7 @@ class Batches(keras.utils.PyDataset):
         return x[index * BATCH : (index + 1) * BATCH], y[index * BATCH : (index + 1) * BATCH]
 
 
+@pytest.mark.thorough
 def test_a_pydataset_gives_what_arrays_give():
     arrays, history = fitted(pooled(mlp, keras.optimizers.Adam), [layerwise.BlockCoordinate()])
     dataset, same = fitted(
@@ -175,6 +176,7 @@ def regularized():
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "build",
     [regularized, lambda: normalized_mlp(depth=3, dropout=0.3)],
@@ -184,6 +186,7 @@ def test_layers_with_more_than_weights(build):
     assert_follows_masked_stock(build)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -269,12 +272,14 @@ def test_run_eagerly_gives_what_graphs_give():
     assert_same_weights(eager, graph)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch.compile needs a compiler")
 def test_jit_compile_gives_what_graphs_give():
     arguments = {"jit_compile": True}
     assert_follows_masked_stock(lambda: normalized_mlp(depth=3, dropout=0.3), **arguments)
 
 
+@pytest.mark.thorough
 @not_on_torch
 @pytest.mark.parametrize(("every", "state"), [(2, "reset"), (3, "drop"), ("epoch", "keep")])
 def test_several_steps_per_execution_change_nothing(every, state):
@@ -331,6 +336,7 @@ def test_several_steps_per_execution_where_stock_steps_come_among_others():
     assert ends[0][1] == ends[1][1]
 
 
+@pytest.mark.thorough
 @not_on_torch
 def test_several_steps_per_execution_in_sweeps_and_greedy_stages():
     x, y = vectors(52)
@@ -367,6 +373,7 @@ def test_a_stock_execution_is_one_call_of_the_models_own_function(monkeypatch):
     assert len(calls) == 3 * EPOCHS
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
@@ -380,6 +387,7 @@ def test_mixed_precision(policy):
     assert_same_weights(model, twin, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_a_loss_scale_that_overflows_skips_the_step_and_is_halved():
     keras.config.set_dtype_policy("mixed_float16")
 

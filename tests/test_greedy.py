@@ -130,6 +130,7 @@ def test_stages_of_blocks_of_several_layers():
     assert snapshots.moved() == [tuple(blocks[stage]) for stage in (0, 1, 1) for _ in range(5)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", ["adam, global clipping", "decaying sgd"])
 def test_stages_equal_the_oracle(optimizer):
     decay = keras.optimizers.schedules.ExponentialDecay

@@ -175,6 +175,7 @@ def test_what_is_put_back_by_hand_after_an_interrupt_is_where_the_next_fit_begin
     assert same_bits(state_of(model), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["cyclic", "greedy"])
 def test_after_validation_that_raised_all_is_stock(name):
     model, schedule = new_model(), conformance.named(name).make()
@@ -222,6 +223,7 @@ def test_whatever_comes_first_after_an_interrupt(name, method, tmp_path):
     assert_next_steps_are_stock(model, model_without_a_schedule())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["simultaneous", "cyclic"])
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_after_trainable_and_compile_nothing_old_runs(name, interrupted):
@@ -247,6 +249,7 @@ def test_after_trainable_and_compile_nothing_old_runs(name, interrupted):
     assert not same_bits(before, model.get_layer("block_2").get_weights())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["drop", "greedy"])
 def test_after_an_interrupt_another_schedule_and_the_same_one_can_go_on(name):
     model = compiled(mlp(), "adam")
@@ -282,6 +285,7 @@ for path in sorted(folder.glob("*.keras")):
 """
 
 
+@pytest.mark.thorough
 def test_saved_models_load_where_layerwise_is_not_installed(tmp_path):
     x, y = vectors(16)
     np.save(tmp_path / "x.npy", x)
@@ -393,6 +397,7 @@ def test_an_interrupt_between_a_step_and_its_count_waits_for_the_count():
     assert int(model.optimizer.iterations) in (2, 3)
 
 
+@pytest.mark.thorough
 def test_a_real_interrupt():
     child = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],

@@ -100,6 +100,7 @@ class LooksAndDoesNothing(layerwise.Schedule):
         return (Update(tuple(range(len(self.blocks)))),)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_looking_changes_nothing(dropout):
     def run(callbacks):
@@ -171,6 +172,7 @@ def uninterrupted():
     return run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop", [(1, 2), (2, 0)])
 def test_resuming_is_exact(stop, tmp_path):
     run(tmp_path / "backup", stop)

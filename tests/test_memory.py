@@ -147,6 +147,7 @@ def test_another_partition_after_a_released_fit():
     assert [tuple(np.shape(v)) for v in values(model.optimizer.variables)] == shapes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("made_ready", ["build", "evaluate", "a fit that fails before it begins"])
 @pytest.mark.parametrize(
     "next_call", ["fit", "train_on_batch", "another schedule", "stock schedule", "save"]

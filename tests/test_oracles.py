@@ -96,6 +96,7 @@ def test_orders_drawn_from_the_seed(order, every):
     assert_follows(schedule, turns, MOMENTUM)
 
 
+@pytest.mark.thorough
 # NEW: with DECAYING_ADAM today each Update of a batch has a learning rate of its own.
 @pytest.mark.parametrize(
     ("order", "sequence", "optimizer"),

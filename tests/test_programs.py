@@ -90,6 +90,7 @@ def test_several_batches_in_one_program_are_those_batches(case, monkeypatch):
     assert dict(run.schedule.traces) == traces, "a second fit compiles nothing"
 
 
+@pytest.mark.thorough
 @conformance.every_schedule()
 def test_whole_epochs_of_resident_data_are_those_batches(case):
     run = conformance.whole(case)
@@ -164,6 +165,7 @@ def counting_mlp():
     return keras.Sequential([keras.Input((FEATURES,)), counts, *layers, last]), counts
 
 
+@pytest.mark.thorough
 @not_on_torch
 @pytest.mark.parametrize(
     ("order", "state"), [("cyclic", "keep"), ("shuffled", "reset"), ("shuffled", "drop")]
@@ -191,6 +193,7 @@ def trained_with(max_programs, model, **arguments):
     return [*model.get_weights(), *values(model.optimizer.variables)]
 
 
+@pytest.mark.thorough
 @not_on_torch
 @pytest.mark.parametrize(
     "arguments",
@@ -212,6 +215,7 @@ def adamw():
     return keras.optimizers.AdamW(0.01, weight_decay=0.01, global_clipnorm=0.5)
 
 
+@pytest.mark.thorough
 @not_on_torch
 def test_programs_that_are_shared_differ_by_rounding_at_most():
     separate = trained_with(None, compiled(normalized_mlp(), "adam"))

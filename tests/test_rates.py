@@ -36,6 +36,7 @@ def test_factors_of_one_are_stock_bit_for_bit(name):
     assert found[2] == stock[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_callables_that_return_one_are_stock_to_rounding(name):
     ones = layerwise.Simultaneous(rates={0: 1, "block_3": lambda epoch, step: 1.0})

@@ -43,6 +43,7 @@ def test_a_second_schedule_compiles_nothing_that_the_first_one_compiled(first, s
     assert second.compile_seconds == 0
 
 
+@pytest.mark.thorough
 def test_a_second_schedule_starts_afresh():
     def trained(schedules, build=mlp):
         model = compiled(build(), "adam")
@@ -82,6 +83,7 @@ def test_two_greedy_schedules_in_turn_keep_their_own_heads():
     assert same_bits(before, after)
 
 
+@pytest.mark.thorough
 def test_each_block_counts_what_a_fit_without_a_schedule_moved():
     # Ten stock batches move all blocks ten times: bias correction goes on from there.
     model, schedule = compiled(mlp(), "adam"), layerwise.BlockCoordinate(blocks=1)

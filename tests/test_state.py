@@ -151,6 +151,7 @@ def test_every_optimizer_leaves_standing_blocks_alone_and_drop_equals_reset(opti
     assert same_bits(run("keep"), reset) == has_no_state
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [keras.optimizers.Adam, keras.optimizers.Nadam])
 def test_after_a_reset_the_first_step_is_a_new_optimizers_first(make):
     # Visits of five steps: the second sweep's first step of block 0 is the 21st batch.

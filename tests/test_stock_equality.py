@@ -71,6 +71,7 @@ def test_equals_stock_with_every_kind_of_optimizer(schedule, optimizer):
     assert_equals_stock(schedule, two_layers, optimizer, jit_compile=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_equals_stock_with_convolutions_shuffling_and_validation(schedule):
     assert_equals_stock(schedule, convnet, "adam", jit_compile="auto")

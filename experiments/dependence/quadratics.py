@@ -61,14 +61,15 @@ def run(folder: Path) -> None:
                 "preconditioner": preconditioner,
                 "condition_number": np.linalg.cond(hessian),
             }
+            rates = {name: descent.best_rate(hessian, name) for name in descent.SCHEDULES}
             for start, point in enumerate(starts(hessian)):
                 named = about | {"start": start}
-                rounds += [named | row for row in _rounds(hessian, point)]
+                rounds += [named | row for row in _rounds(hessian, point, rates)]
                 for radius in RADII:
                     cosine, gain = descent.best_in_ball(hessian, point, radius)
                     balls.append(named | {"radius": radius, "cosine": cosine, "gain": gain})
             if problem == f"correlation {DRAWN:g}":
-                ways += [about | row for row in _ways(hessian)]
+                ways += [about | row for row in _ways(hessian, rates)]
     backend = keras.backend.backend()
     tables = {"quadratics": rounds, "balls": balls, "ways": ways}
     # Plain NumPy, on any backend.
@@ -81,11 +82,10 @@ def run(folder: Path) -> None:
     )
 
 
-def _rounds(hessian, start, most=2000):
+def _rounds(hessian, start, rates, most=2000):
     """How many rounds, steps of every weight, each schedule takes until `REACHED` of the loss is left."""
     aim = REACHED * (start @ hessian @ start)
-    for schedule in descent.SCHEDULES:
-        rate = descent.best_rate(hessian, schedule)
+    for schedule, rate in rates.items():
         factor = descent.contraction(hessian, rate, schedule)
         per_round = 1 if schedule == "all at once" else len(hessian)
         point, taken = start, 0
@@ -98,10 +98,9 @@ def _rounds(hessian, start, most=2000):
     yield {"schedule": MOMENTUM, "rounds": int(np.argmin(above))}
 
 
-def _ways(hessian, rounds=12):
+def _ways(hessian, rates, rounds=12):
     """The way of each schedule from one start."""
-    for schedule in descent.SCHEDULES:
-        rate = descent.best_rate(hessian, schedule)
+    for schedule, rate in rates.items():
         steps = rounds if schedule == "all at once" else rounds * len(hessian)
         points = descent.path(lambda w: hessian @ w, np.array(START), rate, schedule, steps)
         for step, (first, second) in enumerate(points):

@@ -43,6 +43,7 @@ def test_no_schedule_makes_tensorflow_warn_of_retracing(arguments, said):
     assert not [line for line in said if "retracing" in line]
 
 
+@pytest.mark.thorough
 def test_stages_with_cached_features_do_not_either(said):
     x, y = vectors(40)
     model = compiled(mlp(depth=6), "adam")
@@ -63,6 +64,7 @@ def two_blocks():
     return mlp(depth=2)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings(
     "ignore:Your input ran out of data"
 )  # that is how Keras learns a length

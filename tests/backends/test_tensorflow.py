@@ -12,6 +12,7 @@ import layerwise
 from tests.helpers import compiled, mlp, pooled, same_bits, values, vectors
 
 
+@pytest.mark.thorough
 # Keras warns of the end of a dataset of unknown length.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_datasets_give_what_arrays_give():
@@ -45,6 +46,7 @@ def test_datasets_give_what_arrays_give():
         assert history == losses
 
 
+@pytest.mark.thorough
 # Keras warns of the end of a dataset of unknown length.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_a_dataset_of_unknown_length():

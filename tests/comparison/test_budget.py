@@ -85,6 +85,7 @@ def test_equal_epochs_are_equal_epochs():
     assert plan(Stub(), 4, 3, price) == Plan(3, 12, 28)
 
 
+@pytest.mark.thorough
 def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
     measure = Prices.seconds
 
@@ -104,6 +105,7 @@ def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
         planner.plan(problems.cell("gauss_southwell"), setting)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stays", [True, False])
 def test_seconds_are_of_an_update_that_takes_its_data_as_the_runs_do(monkeypatch, stays):
     held = []

@@ -131,6 +131,7 @@ def test_table_and_repr_quote_the_frames(comparison):
     assert f"| {100 * accuracy:.1f} [" in line
 
 
+@pytest.mark.thorough
 def test_an_interrupted_comparison_keeps_its_runs_and_goes_on(
     tmp_path, monkeypatch, capsys, comparison
 ):
@@ -162,6 +163,7 @@ def test_an_interrupted_comparison_keeps_its_runs_and_goes_on(
     assert not ran
 
 
+@pytest.mark.thorough
 def test_a_folder_with_another_comparison_is_left_alone(tmp_path):
     small = {"learning_rates": (0.01,), "tuning_seeds": 1, "seeds": 1, "epochs": 1, **ALONE}
     compare(results=tmp_path, **small)
@@ -198,6 +200,7 @@ def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
     assert "never" not in repr(comparison) and "missed" in repr(comparison)
 
 
+@pytest.mark.thorough
 def test_a_tuned_rate_at_the_edge_is_warned_of():
     with pytest.warns(
         UserWarning,
@@ -206,6 +209,7 @@ def test_a_tuned_rate_at_the_edge_is_warned_of():
         compare(learning_rates=(1e-9, 2e-9), tuning_seeds=1, seeds=1, epochs=1, **ALONE)
 
 
+@pytest.mark.thorough
 def test_regularizers_and_a_given_target():
     def model(regularizer):
         penalty = {"none": None, "l2": keras.regularizers.L2(10.0)}[regularizer]
@@ -236,6 +240,7 @@ def test_class_weights_need_classes():
         compare(data=data, class_weight={0: 2.0})
 
 
+@pytest.mark.thorough
 def test_who_cannot_spend_what_the_baseline_does_is_named():
     greedy = {
         "simultaneous": layerwise.Simultaneous,
@@ -337,6 +342,7 @@ print("loaded:", *sorted({"tensorflow", "jax", "torch"} & set(sys.modules)))
 """
 
 
+@pytest.mark.thorough
 def test_a_comparison_loads_no_other_framework():
     """TensorFlow would take a worker on JAX as long to start as all else, and 0.3 GiB."""
     found = subprocess.run(
@@ -348,6 +354,7 @@ def test_a_comparison_loads_no_other_framework():
     assert keras.backend.backend() in loaded
 
 
+@pytest.mark.thorough
 def test_what_is_searched_beside_the_rate_is_compared_by_name():
     found = compare(
         schedules={"simultaneous": layerwise.Simultaneous},

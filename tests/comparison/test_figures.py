@@ -54,6 +54,7 @@ def check(paths):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
 
 
+@pytest.mark.thorough
 def test_the_same_frames_give_the_same_files_and_no_random_number_is_used(tmp_path, few):
     state = np.random.get_state()[1].tolist()
     again = Comparison.of(*problems.made_up(FEW)).plot(tmp_path)
@@ -61,6 +62,7 @@ def test_the_same_frames_give_the_same_files_and_no_random_number_is_used(tmp_pa
     assert np.random.get_state()[1].tolist() == state
 
 
+@pytest.mark.thorough
 def test_one_seed_one_rate_and_no_target_still_draw(tmp_path):
     runs, curves = problems.made_up(seeds=1)
     runs = runs[(runs["phase"] == "measure") | (runs["learning_rate"] == 0.1)]

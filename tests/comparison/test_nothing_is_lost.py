@@ -119,6 +119,7 @@ def test_a_truncated_file_is_named_and_its_run_repeated(interrupted, undisturbed
     assert victim.with_suffix(".damaged").exists()
 
 
+@pytest.mark.thorough
 def test_a_second_comparison_on_a_folder_is_refused_and_the_first_named(interrupted):
     with lock.alone_in(interrupted), pytest.raises(RuntimeError) as refused:
         disturbed.compare(interrupted)
@@ -127,6 +128,7 @@ def test_a_second_comparison_on_a_folder_is_refused_and_the_first_named(interrup
     assert "started 20" in text
 
 
+@pytest.mark.thorough
 def test_the_first_is_named_before_it_has_written_anything_else(tmp_path):
     code = "import sys, pathlib; from layerwise.comparison.lock import alone_in\n"
     code += "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
@@ -139,6 +141,7 @@ def test_the_first_is_named_before_it_has_written_anything_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.thorough
 def test_the_lock_of_a_dead_process_keeps_nobody_out(tmp_path):
     code = "import os, sys, pathlib; from layerwise.comparison.lock import alone_in\n"
     code += "with alone_in(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
@@ -189,6 +192,7 @@ def test_a_file_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_no_pickle_is_read_from_a_results_folder(interrupted, monkeypatch):
     def refused(*arguments, **options):
         raise AssertionError("a pickle was read")

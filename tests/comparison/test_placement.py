@@ -9,6 +9,7 @@ from layerwise.comparison.trainer import Trainer
 from tests.comparison import problems
 
 
+@pytest.mark.thorough
 def test_data_that_does_not_fit_on_the_device_comes_batch_by_batch_with_the_same_numbers(
     monkeypatch,
 ):

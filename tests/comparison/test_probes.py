@@ -18,6 +18,7 @@ X, Y = problems.data().source.first(16)[:2]
 PROBE = functools.partial(layerwise.Probe, ("interaction",), every=4, data=(X, Y))
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:What was tuned lies")
 def test_measured_runs_are_probed_and_their_results_do_not_change(tmp_path):
     arguments = {
@@ -54,6 +55,7 @@ def test_measured_runs_are_probed_and_their_results_do_not_change(tmp_path):
         layerwise.compare(**arguments, results=tmp_path)
 
 
+@pytest.mark.thorough
 def test_measuring_is_not_training_time():
     probes = []
 

@@ -30,6 +30,7 @@ def rates(comparison):
     return set(runs[runs["phase"] == "measure"]["learning_rate"])
 
 
+@pytest.mark.thorough
 def test_what_more_tuning_no_longer_chooses_is_no_longer_measured(tmp_path):
     first = compare(tmp_path / "one", tuning_seeds=1)
     whole = compare(tmp_path / "other", tuning_seeds=4)

@@ -142,6 +142,7 @@ def test_batches_come_in_an_order_of_seed_and_epoch_which_all_schedules_share():
     assert order(0) == order(0) and order(0) != order(1)
 
 
+@pytest.mark.thorough
 def test_a_stream_trains_as_the_same_arrays_in_the_same_order_do():
     asked = []
 

@@ -36,6 +36,7 @@ def test_a_round_that_was_interrupted_ends_as_it_began():
     assert rates_left(grid, [*first, entry(0.4, 1000, 0.9)]) == [(0.4, 1001)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(5))
 def test_all_orders_lead_to_the_same_runs(seed):
     grid, chance = problems.grid(**GRID), random.Random(seed)

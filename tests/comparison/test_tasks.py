@@ -207,6 +207,7 @@ COMPARED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", COMPARED)
 def test_what_compare_says_of_a_trained_model_is_what_evaluate_says(case):
     build, given, arguments, (loss, metric) = COMPARED[case]

@@ -161,6 +161,7 @@ def test_runs_are_timed_in_turn_after_one_that_compiles(compared, monkeypatch):
     assert len(order) == 8 and more["repetition"].max() == 2
 
 
+@pytest.mark.thorough
 def test_a_comparison_keeps_its_timings_and_its_summary_is_of_them(compared):
     comparison, folder = compared
     loaded = layerwise.Comparison.load(folder)

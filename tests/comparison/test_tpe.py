@@ -64,6 +64,7 @@ def test_the_second_half_is_for_cost():
     assert np.median([setting["learning_rate"] for setting in without[16:]]) < 0.01
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("there", [1, 5, 17])
 def test_what_was_interrupted_goes_on_as_if_it_had_not_been(there):
     grid, cell = asked(tuning_seeds=2), problems.cell("greedy")
@@ -127,6 +128,7 @@ def compare(folder=None, **arguments):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*Try more")
 def test_a_comparison_that_was_cut_off_equals_one_that_was_not(tmp_path, monkeypatch):
     whole = compare(n_trials=4).runs

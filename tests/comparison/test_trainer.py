@@ -91,6 +91,7 @@ def test_another_run_compiles_nothing_and_does_not_depend_on_those_before(schedu
     assert ours.builds == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("schedule", ["simultaneous", "greedy"])
 def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, cells):
     ours, first = cells[schedule]
@@ -100,6 +101,7 @@ def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, ce
     assert problems.curve(problems.run(ours, 0.01, 2)) == first
 
 
+@pytest.mark.thorough
 def test_an_optimizer_may_make_its_own_of_the_rate_that_is_tuned():
     rates = {}
     for factor in (1, 10):
@@ -144,6 +146,7 @@ def test_all_schedules_start_from_the_same_weights_and_see_the_same_batches(monk
     assert all(other == first for other in others)
 
 
+@pytest.mark.thorough
 def test_initial_weights_do_not_depend_on_who_else_draws_random_numbers(cells):
     def net():
         random.random()  # as another thread does
@@ -154,6 +157,7 @@ def test_initial_weights_do_not_depend_on_who_else_draws_random_numbers(cells):
     assert problems.curve(outcome) == cells["simultaneous"][1]
 
 
+@pytest.mark.thorough
 def test_two_seeds_differ_in_weights_order_and_split(trainers):
     runs = (problems.run(trainers["simultaneous"], 0.01, seed) for seed in (0, 1))
     first, second = (run.evaluations[0].scores for run in runs)
@@ -176,6 +180,7 @@ def test_clocks_count_updates_examples_and_flops():
     assert outcome.n_blocks == 3
 
 
+@pytest.mark.thorough
 def test_work_that_is_no_update_costs_flops_and_is_not_counted(monkeypatch, trainers):
     # A schedule that measures gradients before it chooses a block counts these looks, too.
     ours = trainers["simultaneous"]
@@ -213,6 +218,7 @@ def test_evaluation_is_not_training_time(monkeypatch, trainers):
     assert len(slept) == 4
 
 
+@pytest.mark.thorough
 def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
     class Breaking(layerwise.BlockCoordinate):
         def updates(self, epoch, step):
@@ -227,6 +233,7 @@ def test_a_run_that_raises_is_a_failed_row_and_the_next_one_is_untouched():
     assert problems.curve(problems.run(ours, 0.01, 1)) == problems.curve(before)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -248,6 +255,7 @@ def test_an_optimizer_that_takes_more_from_the_rate_is_made_anew(optimizer):
     assert ours.builds == 2
 
 
+@pytest.mark.thorough
 def test_a_budget_that_ends_within_an_epoch_trains_so_many_batches_and_no_more(trainers):
     for schedule, ours in trainers.items():
         whole = problems.run(ours, 0.01, 1).evaluations
@@ -260,6 +268,7 @@ def test_a_budget_that_ends_within_an_epoch_trains_so_many_batches_and_no_more(t
         assert problems.run(ours, 0.01, 1).evaluations[-1].scores == whole[-1].scores
 
 
+@pytest.mark.thorough
 def test_a_cosine_over_the_run_is_the_same_cosine_for_every_schedule():
     seen = {}
 

@@ -44,6 +44,7 @@ def state(model):
     return values([*model.variables, *model.optimizer.variables])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("data", [None, vectors(8)], ids=["batch", "probe"])
 @pytest.mark.parametrize(
     "schedule",
@@ -148,6 +149,7 @@ def test_a_block_that_goes_to_and_fro_is_seen():
         assert probe.frame.query("step > 0")["value"].tolist() == [share] * 3
 
 
+@pytest.mark.thorough
 def test_backup_and_resume_are_exact_and_the_frame_goes_on(tmp_path):
     x, y = vectors(48)
 

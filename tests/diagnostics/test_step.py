@@ -22,6 +22,7 @@ def random_vectors(step, seed=0):
     return [rng.normal(size=w.shape) for w in step.weights]
 
 
+@pytest.mark.thorough
 @EVERY
 def test_a_step_is_exact_and_what_training_does_next_and_asking_changes_nothing(make):
     model, x, y = make()
@@ -104,6 +105,7 @@ def test_only_the_blocks_of_the_update_move():
     assert step.change([0, 1]) == pytest.approx(every.change(["block_1", "block_3"]), rel=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("frozen", [0, 2, (1, 3)])
 def test_frozen_layers_do_not_move(frozen):
     model = normalized_mlp(depth=4)

@@ -67,6 +67,7 @@ def test_the_small_matrix_has_the_spectral_radius_of_the_whole_sweep():
     assert spectral_radius(factors, 0.3, turns_of("cyclic", 3)) == pytest.approx(expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", ["simultaneous", "cyclic"])
 def test_the_package_is_stable_up_to_the_same_rate(order):
     x, y, model = two_blocks()

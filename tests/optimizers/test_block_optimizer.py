@@ -15,6 +15,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return 0.01 * keras.ops.minimum(1.0, (keras.ops.cast(step, "float32") + 1) / 8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "make",
     [
@@ -74,6 +75,7 @@ def test_learning_rate_schedules_and_iterations_count_batches():
     assert same_bits(values(model.weights), values(twin.weights))
 
 
+@pytest.mark.thorough
 # Keras warns of the end of a dataset of unknown length.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")

@@ -25,6 +25,7 @@ def dropout_without_a_seed():
     return keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(3, name="block_2")])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "make", [layerwise.Simultaneous, layerwise.BlockCoordinate, layerwise.GreedyLayerwise]
 )
@@ -48,6 +49,7 @@ def test_resuming_is_exact_where_dropout_has_no_seed(make, tmp_path):
     assert same_bits(resumed[1], whole[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [layerwise.Simultaneous, layerwise.BlockCoordinate])
 def test_a_corrupted_backup_is_replaced_by_the_one_before_it(make, tmp_path):
     def run(folder, stop=None):

@@ -11,6 +11,7 @@ from experiments.harness.timing import Training
 from tests.experiments.cost import tiny
 
 
+@pytest.mark.thorough
 def test_the_masked_gradient_is_the_same_step():
     ours, masked = Training(tiny.SMALL, steps=6), Training(tiny.SMALL, steps=6)
     masked.model.set_weights(ours.model.get_weights())

@@ -1,8 +1,11 @@
+import pytest
+
 from experiments.cost import probes
 from experiments.harness import rows
 from tests.experiments.cost import tiny
 
 
+@pytest.mark.thorough
 def test_what_a_probe_adds_with_its_own_time_and_without(monkeypatch, tmp_path):
     monkeypatch.setattr(probes, "EVERY", 2)
     monkeypatch.setattr(probes, "NETWORK", tiny.TWO)

@@ -13,6 +13,7 @@ def found():
     return programs.measure(tiny.SETTINGS)
 
 
+@pytest.mark.thorough
 def test_programs_are_one_a_block_or_as_many_as_asked_for(found):
     frame = rows.frame(found)
     counts = tiny.values(frame, "programs", ["n_blocks", "variant"])

@@ -12,6 +12,7 @@ def found():
     return steps.measure(dataclasses.replace(tiny.SETTINGS, repetitions=2))
 
 
+@pytest.mark.thorough
 def test_steps_have_the_limit_of_their_products(found):
     frame = rows.frame(found)
     limits = tiny.values(frame, "FLOP ratio", "block")

@@ -16,6 +16,7 @@ def found():
         return switches.measure(tiny.SETTINGS)
 
 
+@pytest.mark.thorough
 def test_switches_of_each_state_and_of_compile(found):
     frame = rows.frame(found)
     taken = tiny.values(frame, "switch")
