@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from experiments.coadaptation.two_weights import TARGET, closed_form
+from experiments.coadaptation.two_weights import TARGET, TOLERANCE, closed_form
 from experiments.harness.markdown import markdown_table
 from experiments.harness.parts import Part
 
@@ -22,12 +22,18 @@ WAYS = {
     "both at once, each its own rate": ("simultaneous", ALONE),
     "in turn, each its own rate": ("cyclic", ALONE),
 }
+ONE_RATE = {  # both at once: way, and its optimizer
+    "one rate for both": "SGD",
+    "one rate for both, momentum": "momentum",
+    "one rate for both, Adam": "Adam",
+}
 RATES = np.geomspace(0.01, 100, 401)
+MANY = 1000  # steps after which it is told whether a rate has converged
 
 
 def cases(scale: str) -> dict[str, dict]:
-    """The ways, and all rates between 0.01 and 100."""
-    return {name: {"way": name} for name in (*WAYS, "one rate for both")}
+    """The ways, and all rates between 0.01 and 100 for each optimizer."""
+    return {name: {"way": name} for name in (*WAYS, *ONE_RATE)}
 
 
 def measure(way: str) -> list[dict]:
@@ -42,17 +48,18 @@ def measure(way: str) -> list[dict]:
     return [
         {"rate": float(rate), "step": step, "w": float(w), "v": float(v)}
         for rate in RATES
-        for step, (w, v) in zip((1, 1000), closed_form(W, V, "SGD", rate, "simultaneous", (1, 1000)), strict=True)
-    ]  # fmt: skip
+        for step, (w, v) in zip(
+            (1, MANY),
+            closed_form(W, V, ONE_RATE[way], rate, "simultaneous", (1, MANY)),
+            strict=True,
+        )
+    ]
 
 
 def answer(rows: pd.DataFrame) -> str:
     """Whether the story as told happens, at which rates, and what happens instead."""
-    rates = rows[rows["way"] == "one rate for both"]
-    first, last = (rates[rates["step"] == step].set_index("rate") for step in (1, 1000))
-    turned = first.index[(first["w"] < 0) & (first["v"] < 0)]
-    converged = np.abs(last["w"] * last["v"] - TARGET) < 1e-3
-    both = int(converged.loc[turned].sum())
+    found = {name: _one_rate(rows[rows["way"] == way]) for way, name in ONE_RATE.items()}
+    turned, both, largest = found["SGD"]
     one, own, turn = (
         rows[rows["way"] == name].set_index("step").eval("output = w * v")
         for name in ("both at once, rate for w", "both at once, each its own rate", "in turn, each its own rate")
@@ -69,7 +76,8 @@ error is gone, and v stays at {turn["v"][2]:.3g}.
 {one["v"][1]:.3g}: the output is {one["output"][1]:.3g} after one step, and {one["output"][STEPS]:.4g} after {STEPS}. The
 weight with the larger effect does nearly all the work, and the other hardly moves. Both turn sign in the first step only at
 rates from {turned.min():.3g} on; of the {len(turned)} such rates tried up to {RATES.max():g}, {both} converge in the end.
-The largest rate tried that converges is {converged.index[converged].max():.3g}."""
+The largest rate tried that converges is {largest:.3g}.
+{" ".join(_other(name, *own) for name, own in found.items() if name != "SGD")}"""
     header = ["way", "step", "w", "v", "output"]
     lines = [
         [name, str(step), *(f"{x:.4g}" for x in (row["w"], row["v"], row["w"] * row["v"]))]
@@ -77,6 +85,22 @@ The largest rate tried that converges is {converged.index[converged].max():.3g}.
         for step, row in rows[rows["way"] == name].set_index("step").loc[:3].iterrows()
     ]
     return "\n\n".join([text, markdown_table(header, lines)])
+
+
+def _one_rate(rates):
+    """The rates at which both turn sign in the first step, how many of those converge, and the largest that converges."""
+    first, last = (rates[rates["step"] == step].set_index("rate") for step in (1, MANY))
+    turned = first.index[(first["w"] < 0) & (first["v"] < 0)]
+    converged = np.abs(last["w"] * last["v"] - TARGET) < TOLERANCE
+    return turned, int(converged.loc[turned].sum()), converged.index[converged].max()
+
+
+def _other(name, turned, both, largest):
+    """The same of another optimizer, in a sentence."""
+    return (
+        f"With {name} they do from {turned.min():.3g} on, {both} of {len(turned)} such rates converge within {MANY} steps, and "
+        f"the largest of all that does is {largest:.3g}."
+    )
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
@@ -96,7 +120,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
     left.set_title("The first three steps (each its own rate, at once: so for ever)")
     left.legend(fontsize=8, loc="upper right")
     rates = rows[rows["way"] == "one rate for both"]
-    for step, style in ((1, "-"), (1000, ".")):
+    for step, style in ((1, "-"), (MANY, ".")):
         own = rates[rates["step"] == step]
         error = np.abs(own["w"] * own["v"] - TARGET).fillna(np.inf).clip(1e-6, 1e3)
         right.plot(own["rate"], error, style, label=f"after {step} step{'s' if step > 1 else ''}")
