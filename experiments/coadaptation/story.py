@@ -64,7 +64,7 @@ def answer(rows: pd.DataFrame) -> str:
         rows[rows["way"] == name].set_index("step").eval("output = w * v")
         for name in ("both at once, rate for w", "both at once, each its own rate", "in turn, each its own rate")
     )  # fmt: skip
-    text = f"""**The story can happen, but not with one learning rate: with one that converges, the weight of
+    text = f"""**The story can happen, but not by plain descent with one learning rate: with one that converges, the weight of
 the larger effect does nearly all the work.** To make w alone go from {W:g} to {TARGET:g}, a step
 needs rate {ALONE[0]:g}; to make its input v alone go from {V:g} to {-V:g}, it needs rate {ALONE[1]:g}, because the gradient
 of v is only {W / V:g} times that of w. With each its own of these two rates, and both at once, it is exactly as told: after
@@ -77,7 +77,9 @@ error is gone, and v stays at {turn["v"][2]:.3g}.
 weight with the larger effect does nearly all the work, and the other hardly moves. Both turn sign in the first step only at
 rates from {turned.min():.3g} on; of the {len(turned)} such rates tried up to {RATES.max():g}, {both} converge in the end.
 The largest rate tried that converges is {largest:.3g}.
-{" ".join(_other(name, *own) for name, own in found.items() if name != "SGD")}"""
+{" ".join(_other(name, *own) for name, own in found.items() if name != "SGD")}
+(Adam's first step is as long for one weight as for the other, whatever their gradients; later ones get shorter as the
+signs of the gradients change.)"""
     header = ["way", "step", "w", "v", "output"]
     lines = [
         [name, str(step), *(f"{x:.4g}" for x in (row["w"], row["v"], row["w"] * row["v"]))]
@@ -98,8 +100,8 @@ def _one_rate(rates):
 def _other(name, turned, both, largest):
     """The same of another optimizer, in a sentence."""
     return (
-        f"With {name} they do from {turned.min():.3g} on, {both} of {len(turned)} such rates converge within {MANY} steps, and "
-        f"the largest of all that does is {largest:.3g}."
+        f"With {name} both turn sign in the first step from {turned.min():.3g} on; {both} of {len(turned)} such rates "
+        f"converge within {MANY} steps, and the largest rate of all that does is {largest:.3g}."
     )
 
 
