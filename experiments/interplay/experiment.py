@@ -40,19 +40,28 @@ FACTORS = ("schedule", "optimizer", "regularizer")
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of `run` beside --scale and --results."""
     comparisons.add_data_arguments(parser)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*map(_folder_name, REGULARIZATIONS), start.FOLDER],
+        metavar="PART",
+        help="regularizations, as their folders are called, or start: initial weights of several scales",
+    )
 
 
 def run(options: Namespace) -> None:
     """Trains what is not in the results yet, draws the figure and writes the answer."""
     dataset, data, n_classes = load(options.data, options.subset)
     root = (options.results or comparisons.default_results(dataset, options.scale)) / "interplay"
-    for name in SCALES[options.scale]["regularizations"]:
-        folder = root / _folder_name(name)
-        print(f"interplay, {options.scale}: {dataset}, {name}; frames go to {folder}/", flush=True)
-        compare(name, options.scale, dataset, data, n_classes, folder, options.jobs)
-    print(f"interplay, {options.scale}: {dataset}, initial weights of several scales", flush=True)
-    start.compare(options.scale, dataset, data, n_classes, root / start.FOLDER, options.jobs)
-    _show(root)
+    parts = {_folder_name(name): name for name in SCALES[options.scale]["regularizations"]}
+    everything = [*parts, start.FOLDER]
+    for part in comparisons.known("only", options.only or everything, everything):
+        folder = root / part
+        print(f"interplay, {options.scale}: {dataset}, {part}; frames go to {folder}/", flush=True)
+        given = options.scale, dataset, data, n_classes, folder, options.jobs
+        start.compare(*given) if part == start.FOLDER else compare(parts[part], *given)
+    if any((root / part / "runs.csv").exists() for part in parts):
+        _show(root)
 
 
 def plot(options: Namespace) -> None:
