@@ -125,6 +125,11 @@ def in_a_word(rows: pd.DataFrame) -> str:
             f"Taking turns among blocks took clearly less arithmetic than to move all layers at once in {cheaper} of {n} "
             f"cases, and clearly more in {dearer}."
         )
+    if not dearer:
+        return (
+            "Whether taking turns among blocks takes less or more arithmetic than to move all layers at once cannot be "
+            f"told from {n} cases: each difference is within chance."
+        )
     rest = ", and in the others the difference is within chance" if dearer < n else ""
     return (
         "Taking turns among blocks never took clearly less arithmetic than to move all layers at once: it took clearly "
@@ -163,9 +168,10 @@ def first_stage(runs: pd.DataFrame) -> str:
     if greedy.empty:
         return ""
     early = (greedy["epochs_to_target"] <= greedy["epochs"] / greedy["n_blocks"]).sum()
+    shallow = ": what they saved there a shallower net would have saved, too" if early else ""
     return (
         f"{early} of the {len(greedy)} greedy runs that reached the target did so while the first block was trained under "
-        "its own head: what they saved there a shallower net would have saved, too."
+        f"its own head{shallow}."
     )
 
 

@@ -59,6 +59,8 @@ def test_quick_is_a_part_of_full(module):
 def test_in_a_word_says_whether_one_block_at_a_time_pays():
     costs = pd.DataFrame({"cost": ["dearer", "unclear", "dearer"]})
     assert "it took clearly more in 2 of 3 cases" in convergence.in_a_word(costs)
+    unclear = pd.DataFrame({"cost": ["unclear"] * 2})
+    assert "cannot be told from 2 cases" in convergence.in_a_word(unclear)
     costs.loc[1, "cost"] = "cheaper"
     assert (
         "clearly less arithmetic than to move all layers at once in 1 of 3"
