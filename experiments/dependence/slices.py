@@ -183,13 +183,17 @@ class Slice:
         return rows, ways
 
     def _descend(self, schedule, rate):
-        """`(points, rounds)`: until `REACHED` of the loss is left; infinite where `ROUNDS` are not enough."""
+        """`(points, rounds)`: until `REACHED` of the loss is left; infinite where `ROUNDS` are not enough, and NaN where
+        the start lies no higher than what the search found as the minimum.
+        """
 
         def gradient(point):
             return self.loss_and_gradient(point)[1]
 
         points, taken = [self.start], 0
         above = self.loss_and_gradient(self.start)[0] - self.least
+        if not above > 0:
+            return np.array(points), np.nan
         while self.loss_and_gradient(points[-1])[0] - self.least > REACHED * above:
             if taken == ROUNDS:
                 return np.array(points), np.inf
@@ -220,9 +224,7 @@ class Slice:
 
 def answer(folder: Path) -> tuple[list[str], str] | None:
     """`(in short, in full)` from the frames, the former in sentences; None where there are none."""
-    weights, slices, directions = (
-        read(folder, name) for name in ("weights", "slices", "directions")
-    )
+    weights, directions = (read(folder, name) for name in ("weights", "directions"))
     if weights.empty:
         return None
     forms = list(dict.fromkeys(weights["form"]))
@@ -232,9 +234,8 @@ def answer(folder: Path) -> tuple[list[str], str] | None:
         "times_too_far": "{:.1f}",
     }
     found = {form: of_form(weights, form, columns) for form in forms}
-    rows = [[form, *found[form], *_rounds(slices[slices["form"] == form])] for form in forms]
-    header = ["pixels", "correlation of two weights, median", "a tenth has at least", "times too far together",
-              "rounds, all at once", "rounds, one at a time"]  # fmt: skip
+    rows = [[form, *found[form]] for form in forms]
+    header = ["pixels", "correlation of two weights, median", "a tenth has at least", "times too far together"]  # fmt: skip
     lengths = dict(list(directions.groupby("multiple")))
     turned = [
         [form, *(of_form(own, form, {"cosine": "{:.2f}"})[0] for own in lengths.values())]
@@ -255,8 +256,9 @@ def answer(folder: Path) -> tuple[list[str], str] | None:
         f"most {count}; "
         "correlation: H_ij / sqrt(H_ii H_jj) of their Hessian H), and the slice of the loss over the two of them "
         "that depend "
-        f"most on each other, with rounds until 1/{1 / REACHED:.0f} of its height is left, each way at the rate that the "
-        "Hessian says is best for it. Times too far: along the steps -g_i / H_ii, each of which is best for its weight "
+        "most on each other, each way at the rate that the Hessian at the trained weights says is best for it (away from "
+        "them the loss is no quadratic, so this is a picture, no race). Times too far: along the steps -g_i / H_ii, "
+        "each of which is best for its weight "
         "alone, their length over the one that is best together.\n\n"
         f"{markdown_table(header, rows)}\n\n"
         "Over all weights of the net: cosine between the gradient and the best step of a length, in lengths of a "
@@ -275,10 +277,3 @@ def of_form(rows: pd.DataFrame, form: str, columns: dict[str, str]) -> list[str]
     """Means with intervals of some columns for one form of the images."""
     own = rows[rows["form"] == form]
     return [number(intervals.mean(own[name]), shown) for name, shown in columns.items()]
-
-
-def _rounds(rows):
-    return [
-        number(intervals.median(rows.loc[rows["schedule"] == schedule, "rounds"]), "{:.0f}")
-        for schedule in descent.SCHEDULES
-    ]

@@ -68,6 +68,10 @@ class Claim:
             return f"holds in {clear.sum()} of {len(rows)}, else within chance"
         if clear.any():
             return f"mixed: for it {clear.sum()}, against it {against.sum()} of {len(rows)}"
+        if against.any() and not against.all():
+            return (
+                f"does not hold: the opposite in {against.sum()} of {len(rows)}, else within chance"
+            )
         return "does not hold: the opposite" if against.all() else "cannot be told here"
 
 
@@ -193,8 +197,8 @@ def in_short(verdicts: dict[str, str]) -> list[str]:
     found = {}
     for says, verdict in verdicts.items():
         kind = next(kind for kind in KINDS if verdict.startswith(kind[0]))
-        where = verdict.removeprefix(kind[0]).removeprefix(" in").removeprefix(":").strip()
-        shown = f"{says[:-1]} ({where})." if kind[0] in ("holds in", "mixed") else says
+        where = verdict.removeprefix(kind[0]).removeprefix(":").strip()
+        shown = f"{says[:-1]} ({where})." if " of " in where else says
         found.setdefault(kind, []).append(shown)
     order = [KINDS[1], KINDS[0], *KINDS[2:]]
     counts = {

@@ -154,7 +154,7 @@ def _starts(starts):
     return (
         f"Initial weights were {factors.min():g} to {factors.max():g} times as large as usual in {len(starts)} runs more, "
         'of all layers at once: "rate tuned" is at the rate that is best for each scale, "one rate" at the one that is '
-        "best for the usual scale. "
+        "best for the usual scale, with normalization and without each its own; a run that diverged has score 0. "
     )
 
 

@@ -89,7 +89,9 @@ def by_strength(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.Dat
     Only values that were tried under both count: a grid that extends itself does so where the best is.
     """
     found = []
-    for (name, *_), own in _tuning(runs, names):
+    for (name, *cell), own in _tuning(runs, names):
+        if _is_a_copy(name, cell):
+            continue
         strengths = REGULARIZATIONS[name]["model.strength"]
         ends = own[own["model.strength"].isin([min(strengths), max(strengths)])]
         each = ends.groupby([*REGULARIZATIONS[name], "learning_rate"])[
@@ -220,7 +222,7 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     lost = []
     for (name, *cell), scores in tables.items():
         without = tables.get(("none", *cell))
-        if name == "none" or without is None or scores.empty:
+        if name == "none" or without is None or scores.empty or _is_a_copy(name, cell):
             continue
         for seed in scores.columns.intersection(without.columns):
             others = scores.drop(columns=seed).mean(axis=1)
@@ -229,4 +231,10 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
             kept = others[distance <= distance.min() + 1e-9].idxmax()
             lost.append(((name, *cell), scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]))
     frame = pd.DataFrame(lost, columns=["cell", "lost"])
-    return over_cells(frame.groupby("cell")["lost"].mean())
+    # What is kept is the same for all regularizations of a schedule and an optimizer.
+    return over_cells(frame.groupby(frame["cell"].str[1:])["lost"].mean())
+
+
+def _is_a_copy(regularization, cell):
+    """Whether runs are those of Adam again: with its decay tuned AdamW is Adam."""
+    return "decay" in regularization and cell[1] == "AdamW"

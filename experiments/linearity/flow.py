@@ -87,8 +87,8 @@ def answer(rows: pd.DataFrame) -> str:
     shortest = mean["apart"].xs(TIMES[0], level="time").sort_index()
     power = np.polyfit(np.log(shortest.index[:2]), np.log(shortest.iloc[:2]), 1)[0]
     (far, cost), near = mean.loc[(large, last)], mean.loc[(small, last), "apart"]
-    text = f"""**Gradient descent is not broken: its straight steps leave the curved path, and where the loss is
-less steep than 2 / rate that costs little.** The gradient flow follows the gradient at every point, as if steps were
+    text = f"""**Gradient descent is not broken: its straight steps leave the curved path, and at rates
+that the loss's curvature bears that costs little.** The gradient flow follows the gradient at every point, as if steps were
 infinitely many and infinitely small. After time {last:g} ({round(last / large)} steps at rate
 {large:g}) descent is {far:.1%} of the way travelled away from it, and its loss is {cost:.2f} times the flow's. With
 steps of rate {small:g}, {round(large / small)} times as many, they are {near:.2%} apart. At small rates the distance goes

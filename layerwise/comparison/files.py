@@ -26,9 +26,11 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except PermissionError:
+        raise
     except (ValueError, KeyError, OSError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
-            f"{path} cannot be read ({type(error).__name__}: {said}). Restore it (results are kept in git: git checkout), "
+            f"{path} cannot be read ({type(error).__name__}: {said}). Restore it from git or a backup, "
             f"or move {path.parent}/ away to train anew. Nothing was changed."
         ) from error

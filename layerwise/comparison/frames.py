@@ -239,7 +239,7 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         ValueError: A file is damaged, or one of the two is missing.
     """
     rows, points = Path(folder) / "runs.csv", Path(folder) / "curves.parquet"
-    if not rows.exists():
+    if not rows.exists() and not points.exists():
         return run_frame([]), curve_frame([])
     with readable(rows):
         text = dict.fromkeys(_TEXT, "str")
@@ -250,7 +250,11 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         if runs["run_id"].isna().any():
             raise ValueError("a row has no run_id")
     with readable(points):
-        return runs, curve_frame(pd.read_parquet(points))
+        curves = curve_frame(pd.read_parquet(points))
+    with readable(rows):
+        if more := set(curves["run_id"]) - set(runs["run_id"]):
+            raise ValueError(f"{len(more)} runs of curves.parquet are missing")
+    return runs, curves
 
 
 def write(folder: str | Path, **frames: pd.DataFrame) -> None:

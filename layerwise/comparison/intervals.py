@@ -64,7 +64,8 @@ def median(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
     """`(median, low, high)` with a distribution-free interval of a level; values may be infinite.
 
     The ends are order statistics, interpolated between the two that cover just less and just more than the level
-    (Hettmansperger and Sheather 1986). Where even the whole range covers less, it is taken: of five values 0.9375.
+    (Hettmansperger and Sheather 1986). Of five values the whole range covers 0.9375, and is taken for 0.95; where it covers
+    far less than the level, the interval has no ends.
 
     Example:
     >>> from layerwise.comparison.intervals import median
@@ -80,6 +81,8 @@ def median(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
         return center, np.nan, np.nan
     covers = [1 - 2 * scipy.stats.binom.cdf(k, n, 0.5) for k in range((n + 1) // 2)]
     wide = max([k for k, cover in enumerate(covers) if cover >= level], default=None)
+    if wide is None and level - covers[0] > 0.02:
+        return center, -np.inf, np.inf
     if wide is None:
         return center, float(ordered[0]), float(ordered[-1])
     k = wide + 1  # the k-th smallest and largest

@@ -73,10 +73,11 @@ class Streams:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of each part's length and first batch."""
+        """A hash of each part's length and first batch; of every value where a part is arrays."""
         digest = hashlib.sha256(repr(sorted(self._batches.items())).encode())
-        for first in self._firsts.values():
-            for array in keras.tree.flatten(first):
+        for name, first in self._firsts.items():
+            part = self.parts[name]
+            for array in keras.tree.flatten(part.part if isinstance(part, Batches) else first):
                 if array is not None:
                     digest.update(f"{array.shape}{array.dtype}".encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
@@ -152,7 +153,7 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, name: str, part: Any):
         super().__init__()
         self.part = checked_part(name, part)
-        self.size = min(MOST_ROWS, -(-len(self.part[1]) // LEAST_BATCHES))
+        self.size = max(1, min(MOST_ROWS, len(self.part[1]) // LEAST_BATCHES))
 
     def __len__(self) -> int:
         return -(-len(self.part[1]) // self.size)

@@ -40,13 +40,15 @@ def kept(tmp_path):
         ("runs.csv", lambda path: path.write_bytes(bytes(range(256)))),
         ("curves.parquet", lambda path: path.write_bytes(path.read_bytes()[:-30])),
         ("curves.parquet", lambda path: path.unlink()),
+        ("runs.csv", lambda path: path.unlink()),
+        ("runs.csv", lambda path: path.write_text("".join(path.read_text().splitlines(True)[:1]))),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_and_left_alone(kept, name, damage):
     assert len(frames.read(kept)[0]) == 3
     damage(kept / name)
     there = {path.name: path.read_bytes() for path in kept.iterdir()}
-    with pytest.raises(ValueError, match=rf"{name} cannot be read .* git checkout"):
+    with pytest.raises(ValueError, match=rf"{name} cannot be read .* from git or a backup"):
         frames.read(kept)
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == there
 

@@ -90,7 +90,13 @@ def test_arrays_may_stand_beside_a_training_stream():
     for name, part in zip(("validation", "test"), parts, strict=True):
         np.testing.assert_allclose(found[name], model.evaluate(*part, verbose=0), rtol=1e-5)
     evaluator.keep()
-    assert 0 < evaluator.standard_error() < 0.2
+    right = model.predict_on_batch(parts[0][0]).argmax(axis=1) == parts[0][1]
+    each = [right[k : k + 2].mean() for k in range(0, 50, 2)]  # at least twenty batches
+    assert evaluator.standard_error() == pytest.approx(np.std(each, ddof=1) / 5)
+    corrected = parts[0][1].copy()
+    corrected[-1] = (corrected[-1] + 1) % 3
+    other = layerwise.Data(Batches(everything), (parts[0][0], corrected), parts[1])
+    assert other.fingerprint != data.fingerprint
     with pytest.raises(ValueError, match="stream may stand here where train is one"):
         layerwise.Data(parts[0], Batches(everything), parts[1])
     with pytest.raises(ValueError, match="needs as many rows in x as in y"):

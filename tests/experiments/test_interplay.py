@@ -55,6 +55,7 @@ def rows_of(*triples):
         ([(2, 1, 3), (-2, -3, -1)], "mixed: for it 1, against it 1 of 2"),
         ([(0, -1, 1)], "cannot be told here"),
         ([(-2, -3, -1)], "does not hold: the opposite"),
+        ([(-2, -3, -1), (0, -1, 1)], "does not hold: the opposite in 1 of 2, else within chance"),
         ([], "cannot be told here"),
     ],
 )
