@@ -145,7 +145,10 @@ def draw(rows: pd.DataFrame) -> "Figure":
         for step, cell in own[own["block"] == "all"].groupby("step"):
             share = (cell["actual"] / cell["predicted"]).groupby(cell["rate"])
             column[0].plot(
-                share.mean().index, 100 * share.mean(), "o-", label=f"after {step} steps"
+                share.mean().index,
+                100 * share.mean(),
+                "o-",
+                label="after 1 step" if step == 1 else f"after {step} steps",
             )
             column[0].fill_between(
                 share.mean().index, 100 * share.min(), 100 * share.max(), alpha=0.2

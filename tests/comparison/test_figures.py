@@ -111,5 +111,20 @@ def test_missed_targets_are_said_to_be_missed():
     assert "4 of 4" in "".join(_texts(figures.time_to_target.figure(scene)))
 
 
+def test_gaps_are_drawn_on_a_straight_axis_and_scores_close_to_one_as_they_are():
+    runs, curves = problems.made_up()
+    runs["train_loss"] *= np.geomspace(1, 1000, len(runs))
+    runs["generalization_gap"] = np.geomspace(1e-4, 1, len(runs))
+    runs["train_score"] = np.linspace(0.9995, 1, len(runs))
+    task = ("digits", "mlp", "none", "Adam")
+    drawn = figures.generalization.figure(Scene(task, runs, curves, "simultaneous", runs))
+    drawn.draw_without_rendering()
+    axes = {axes.get_title(): axes for axes in drawn.axes}
+    assert axes["Train loss"].get_xscale() == "log"
+    assert axes["Test - train loss"].get_xscale() == "linear"
+    ticks = axes["Train accuracy"].get_xticklabels()
+    assert {float(tick.get_text()) > 99 for tick in ticks} == {True}
+
+
 def _texts(figure: Figure):
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]

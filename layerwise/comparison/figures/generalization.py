@@ -1,5 +1,6 @@
 """Generalization: train and test loss and score, and the gaps, at the end of training."""
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -60,18 +61,19 @@ def figure(scene: Scene) -> Figure | None:
             style.dot(axis, place, look, intervals.mean(values))
             if name == scene.baseline:
                 axis.axvline(intervals.mean(values)[0], color="0.1", linewidth=1.2, zorder=1)
-        positive = finished[column][finished[column] > 0]
-        if column in LOSSES and len(positive) == len(finished) and _range(positive) > 20:
+        # A gap may have either sign, so that a logarithm would show its chance values near 0 as outliers.
+        if column in ("train_loss", "test_loss") and _spans_decades(finished[column]):
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(numticks=4))
             axis.xaxis.set_minor_formatter(NullFormatter())
         else:
             axis.locator_params(axis="x", nbins=4)
+            axis.ticklabel_format(axis="x", useOffset=False)
         axis.set_title(title)
         axis.set_xlabel(f"percent   {direction}" if percent else direction)
     style.rows(axes, scene, names)
     return drawn
 
 
-def _range(values):
-    return values.max() / values.min()
+def _spans_decades(values: pd.Series) -> bool:
+    return bool(values.min() > 0 and values.max() / values.min() > 20)
