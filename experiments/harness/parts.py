@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
+# The end of a line before a word that Markdown reads as the mark of a list, a quotation or a heading.
+_MARK = re.compile(r"\n(?=(?:[-+*>]|#+|\d+[.)])\s)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +103,18 @@ def wrapped(text: str, width: int = 120) -> str:
     >>> from experiments.harness.parts import wrapped
     >>> wrapped("one\ntwo three\n\n| a |\n| - |", width=8)
     'one two\nthree\n\n| a |\n| - |'
+
+    No line begins with what would make it an item of a list or a heading:
+    >>> wrapped("one + two", width=4)
+    'one +\ntwo'
     """
     wrap = functools.partial(
         textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False
     )
     paragraphs = text.split("\n\n")
-    return "\n\n".join(one if one.startswith("|") else wrap(one) for one in paragraphs)
+    return "\n\n".join(
+        one if one.startswith("|") else _MARK.sub(" ", wrap(one)) for one in paragraphs
+    )
 
 
 def read(folder: Path, part: str) -> pd.DataFrame:
