@@ -38,7 +38,7 @@ for (const table of document.querySelectorAll("table")) {
 
 // --- learning curves
 
-const COLORS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9"];
+const COLORS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#949494", "#56b4e9", "#ca9161"];
 const DASHES = ["", "7 3", "2 3"];
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 708, 12, 336]; // the frame of the plot, in units of the drawing
 const data = JSON.parse(document.getElementById("curve-data")?.textContent ?? "[]");
@@ -100,11 +100,16 @@ function draw() {
   const title = `${label("split")} ${label("measure")} over ${label("clock")}: ${label("task")}`;
   document.getElementById("plot-title").textContent = `${title}; ${curves.length} schedules.`;
   plot.replaceChildren();
+  const frame = element("clipPath", { id: "frame" });
+  frame.append(element("rect", { x: LEFT, y: TOP - 2, width: RIGHT - LEFT, height: BOTTOM - TOP + 4 }));
+  plot.append(frame);
   const body = document.querySelector("#curve-table tbody");
   body.replaceChildren();
   if (!curves.length) return;
   const [left, right] = span(curves.flatMap((curve) => curve.points.map(([x]) => x)));
-  const [low, high] = span(curves.flatMap((curve) => curve.points.map(([, y]) => y)));
+  // The first steps would take most of the height: it is for what comes after a tenth of a curve.
+  const later = (points) => points.slice(Math.floor(points.length / 10));
+  const [low, high] = span(curves.flatMap((curve) => later(curve.points).map(([, y]) => y)));
   const across = (x) => LEFT + ((x - left) / (right - left)) * (RIGHT - LEFT);
   const up = (y) => BOTTOM - ((y - low) / (high - low)) * (BOTTOM - TOP);
   for (let k = 0; k <= 4; k++) {
@@ -117,7 +122,8 @@ function draw() {
   for (const { name, place, points, runs } of curves) {
     const path = points.map(([x, y]) => `${across(x).toFixed(1)},${up(y).toFixed(1)}`).join(" ");
     const dash = DASHES[Math.floor(place / COLORS.length) % DASHES.length];
-    const line = element("polyline", { points: path, stroke: COLORS[place % COLORS.length], "stroke-dasharray": dash });
+    const stroke = COLORS[place % COLORS.length];
+    const line = element("polyline", { points: path, stroke, "stroke-dasharray": dash, "clip-path": "url(#frame)" });
     line.append(element("title", {}, name));
     plot.append(line);
     const row = body.insertRow();

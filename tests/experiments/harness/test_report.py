@@ -166,6 +166,9 @@ def test_the_page_in_a_browser(results, scheme):
         shown.get_by_role("checkbox", name="cyclic").uncheck()
         assert shown.locator("#plot polyline").count() == 1
         assert shown.locator("#curve-table tbody tr").count() == 1
+        # The answers in short are read without scrolling to the right.
+        answer = shown.locator("#verdicts tbody td:nth-child(3)").first.bounding_box()
+        assert answer["x"] >= 0 and answer["x"] + answer["width"] <= 360
         # Nothing but tables, which scroll by themselves, is wider than a phone.
         assert shown.evaluate("document.documentElement.scrollWidth") <= 360
         background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
