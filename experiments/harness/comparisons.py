@@ -165,14 +165,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="flops",
         help="what every schedule may spend of what the baseline spends",
     )
-    parser.add_argument(
-        "--timed",
-        type=int,
-        metavar="N",
-        help="how often a run of each schedule is timed alone when all runs are over, instead of the scale's",
-    )
+    alone = "how often a run of each schedule is timed alone when all runs are over, instead of the scale's"
+    parser.add_argument("--timed", type=int, metavar="N", help=alone)
     for name in ("seeds", "tuning-seeds", "epochs", "batch-size"):
         parser.add_argument(f"--{name}", type=_positive, metavar="N", help="instead of the scale's")
+    again = "measure on the seeds from N on and tune on others, to try a conclusion once more"
+    parser.add_argument("--first-seed", type=_positive, metavar="N", help=again)
 
 
 def run(
@@ -258,7 +256,7 @@ def _chosen(definition: dict, options: Namespace) -> dict:
     if options.models:
         names = known("models", options.models, definition["models"])
         definition["models"] = {name: definition["models"][name] for name in names}
-    for name in ("seeds", "tuning_seeds", "timed"):
+    for name in ("seeds", "tuning_seeds", "timed", "first_seed"):
         if getattr(options, name) is not None:
             definition[name] = getattr(options, name)
     return definition

@@ -119,7 +119,7 @@ class Agenda:
         runs = [
             self._run(cell, setting, seed, "measure", purpose)
             for purpose, setting in chosen.items()
-            for seed in seeds_of("measure", self.grid.seeds)
+            for seed in seeds_of(self.grid, "measure")
             if ("measure", settings.key_of(setting), seed) not in there
         ]
         if not runs:

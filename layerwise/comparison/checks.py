@@ -34,6 +34,9 @@ def check_grid(grid: Any) -> None:
     if grid.seeds > FIRST_TUNING_SEED:
         raise ValueError(f"seeds must be at most {FIRST_TUNING_SEED}, got {grid.seeds}.")
     number = isinstance(grid.target, (int, float)) and not isinstance(grid.target, bool)
+    first = grid.first_seed
+    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+        raise ValueError(f"first_seed must be an int of at least 0, got {first!r}.")
     if grid.target is not None and not (number and math.isfinite(grid.target)):
         raise ValueError(f"target must be a validation score, or None, got {grid.target!r}.")
     if grid.budget not in BUDGETS:

@@ -66,6 +66,7 @@ def compare(
     results: str | Path | None = None,
     jobs: int = 1,
     cluster: str | None = None,
+    first_seed: int = 0,
     timed: int = 0,
     verbose: int = 1,
 ) -> Comparison:
@@ -136,6 +137,8 @@ def compare(
         cluster: "dask://HOST:PORT" of a Dask scheduler, or "ray://HOST:PORT" of a Ray client server: runs go to all
             its workers, one at a time to each; to one for each GPU where there are GPUs. layerwise, the modules that models
             come from and the same KERAS_BACKEND have to be there; the data is sent once to each worker.
+        first_seed: Runs are measured on the seeds from this one on, and tuned on others: another number tries a conclusion
+            on new weights, orders and tuning runs.
         timed: How often a measured run of each schedule is trained again when all runs are over, alone in this process and
             in turn with those of the other schedules: `comparison.timings`. The seconds in summary, table and figures are
             then theirs (medians), which no other run disturbs. Nothing else should run on the machine meanwhile.
@@ -198,6 +201,7 @@ def compare(
         class_weight=class_weight,
         callbacks=callbacks,
         probes=tuple(probes),
+        first_seed=first_seed,
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an int of at least 1, got {jobs!r}.")

@@ -76,6 +76,7 @@ class Grid:
     class_weight: Mapping[int, float] | None = None
     callbacks: Callable[[], list[keras.callbacks.Callback]] | None = None
     probes: tuple[Callable[[], Probe], ...] = ()
+    first_seed: int = 0
 
     def __post_init__(self):
         check_grid(self)
@@ -113,7 +114,7 @@ class Grid:
     def trials(self, cell: Cell) -> list[tuple[Setting, int]]:
         """The settings and seeds that tune a cell, before the grid extends itself: as many for each schedule."""
         found = settings.product(self.values(cell))
-        return list(itertools.product(found, seeds_of("tune", self.tuning_seeds)))
+        return list(itertools.product(found, seeds_of(self, "tune")))
 
     def n_runs(self) -> int:
         """Runs in all, before the grid extends itself and where one setting serves both ends."""

@@ -59,8 +59,7 @@ def _probe(probe):
 def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
     """Whether a row of `runs` is of a run that may become part of a comparison."""
     cell, phase = Cell.of(row), row["phase"]
-    counts = {"tune": grid.tuning_seeds, "measure": grid.seeds}
-    if cell not in grid.cells() or row["seed"] not in seeds_of(phase, counts[phase]):
+    if cell not in grid.cells() or row["seed"] not in seeds_of(grid, phase):
         return False
     values, setting = grid.values(cell), settings.setting_of(row)
     may = settings.may_become if grid.tuner == "grid" else tpe.contains

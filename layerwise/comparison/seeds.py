@@ -1,6 +1,12 @@
 """Seeds by stable hashing: every schedule meets the same initial weights, batches and splits."""
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layerwise.comparison.grid import Grid
 
 # Far from the measured seeds 0, 1, ...: no run is measured on a seed that chose its learning rate.
 FIRST_TUNING_SEED = 1000
@@ -21,7 +27,9 @@ def derive(*parts: object) -> int:
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-def seeds_of(phase: str, count: int) -> range:
-    """The `count` seeds of a phase: 0, 1, ... to measure; others to tune."""
-    first = FIRST_TUNING_SEED if phase == "tune" else 0
-    return range(first, first + count)
+def seeds_of(grid: Grid, phase: str) -> range:
+    """The seeds of a comparison's phase: from its `first_seed` on to "measure"; others to "tune"."""
+    if phase == "measure":
+        return range(grid.first_seed, grid.first_seed + grid.seeds)
+    first = grid.first_seed + FIRST_TUNING_SEED
+    return range(first, first + grid.tuning_seeds)

@@ -96,7 +96,7 @@ def next_trials(
     tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
     more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
     more = [setting for setting in more if grid.allows(cell, setting)]
-    return list(itertools.product(more, seeds_of("tune", grid.tuning_seeds)))
+    return list(itertools.product(more, seeds_of(grid, "tune")))
 
 
 def _asked(grid, cell, runs, targets):
@@ -112,7 +112,7 @@ def _asked(grid, cell, runs, targets):
     setting = tpe.ask(grid.values(cell), tried, count)
     if setting is None:
         return []
-    return [(setting, seed) for seed in seeds_of("tune", grid.tuning_seeds)]
+    return [(setting, seed) for seed in seeds_of(grid, "tune")]
 
 
 def chosen(runs: pd.DataFrame, targets: Sequence[float] | None) -> dict[str, Setting]:

@@ -170,9 +170,19 @@ def test_a_folder_with_another_comparison_is_left_alone(tmp_path):
     before = (tmp_path / "runs.csv").read_bytes()
     with pytest.raises(ValueError, match=r"another comparison.*give another results folder"):
         compare(results=tmp_path, **(small | {"epochs": 2}))
+    with pytest.raises(ValueError, match=r"another comparison.*give another results folder"):
+        compare(results=tmp_path, **(small | {"first_seed": 7}))
     assert (tmp_path / "runs.csv").read_bytes() == before
     compare(results=tmp_path, **(small | {"seeds": 2}))  # more of the same is added
     assert len(frames.read(tmp_path)[0]) == 3
+
+
+@pytest.mark.thorough
+def test_a_comparison_on_other_seeds():
+    small = {"learning_rates": (0.01,), "tuning_seeds": 2, "seeds": 2, "epochs": 1, **ALONE}
+    runs = compare(first_seed=7, **small).runs
+    seeds = {phase: set(rows["seed"]) for phase, rows in runs.groupby("phase")}
+    assert seeds == {"tune": {1007, 1008}, "measure": {7, 8}}
 
 
 def test_diverged_and_failed_runs_are_rows_and_the_others_go_on():
@@ -257,6 +267,7 @@ def test_who_cannot_spend_what_the_baseline_does_is_named():
     [
         ({"epochs": 0}, ValueError, "epochs must be an int of at least 1, got 0"),
         ({"seeds": 2.0}, ValueError, "seeds must be an int"),
+        ({"first_seed": -1}, ValueError, "first_seed must be an int of at least 0"),
         ({"target": 97}, ValueError, "units of 'accuracy', between 0 and 1, got 97"),
         ({"batch_size": 61}, ValueError, "at most the 60 training examples"),
         ({"learning_rates": ()}, ValueError, "different positive numbers"),

@@ -1,4 +1,5 @@
 import hashlib
+from types import SimpleNamespace
 
 from layerwise.comparison.seeds import derive, seeds_of
 
@@ -16,4 +17,7 @@ def test_different_parts_give_different_seeds_in_range():
 
 
 def test_tuning_seeds_are_never_measured():
-    assert not set(seeds_of("tune", 1000)) & set(seeds_of("measure", 1000))
+    for first in (0, 500):
+        grid = SimpleNamespace(seeds=1000, tuning_seeds=1000, first_seed=first)
+        assert not set(seeds_of(grid, "tune")) & set(seeds_of(grid, "measure"))
+        assert seeds_of(grid, "measure") == range(first, first + 1000)
