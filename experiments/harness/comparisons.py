@@ -6,7 +6,7 @@ import functools
 import json
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,8 +157,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PATTERN",
         help="schedules beside the baseline, such as 'greedy*' '*, sweep'",
     )
-    parser.add_argument("--models", nargs="+", metavar="MODEL", help="such as mlp")
-    parser.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="such as Adam")
+    parser.add_argument("--models", nargs="+", metavar="PATTERN", help="such as mlp '*, plain, *'")
+    parser.add_argument("--optimizers", nargs="+", metavar="PATTERN", help="such as Adam")
     parser.add_argument(
         "--budget",
         choices=BUDGETS,
@@ -245,11 +245,7 @@ def _chosen(definition: dict, options: Namespace) -> dict:
     """The definition with what the command line narrows down or sets."""
     if options.only:
         names = list(definition["schedules"])
-        kept = [name for name in names[1:] if any(fnmatch.fnmatch(name, p) for p in options.only)]
-        if not kept:
-            raise ValueError(
-                f"--only {' '.join(options.only)} matches none of: {'; '.join(names[1:])}."
-            )
+        kept = known("only", options.only, names[1:])
         definition["schedules"] = {
             name: definition["schedules"][name] for name in (names[0], *kept)
         }
@@ -262,19 +258,19 @@ def _chosen(definition: dict, options: Namespace) -> dict:
     return definition
 
 
-def known(kind: str, names: Sequence[str], there_are: Iterable[str]) -> Sequence[str]:
-    """The names of the command line, all of which there are.
+def known(kind: str, patterns: Iterable[str], there_are: Iterable[str]) -> list[str]:
+    """The names that the command line chooses by themselves or by patterns such as "greedy*", in the order of all.
 
     Raises:
-        ValueError: There are others.
+        ValueError: A pattern matches none.
     """
-    there_are = list(there_are)
-    unknown = sorted(set(names) - set(there_are))
+    names, patterns = list(there_are), list(patterns)
+    unknown = [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
     if unknown:
         raise ValueError(
-            f"--{kind} {' '.join(unknown)}: at this scale and for this data there are {'; '.join(there_are)}."
+            f"--{kind} {' '.join(unknown)}: at this scale and for this data there are {'; '.join(names)}."
         )
-    return names
+    return [name for name in names if any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 
 def _kept(options: Namespace) -> Iterator[tuple[Path, Comparison]]:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ class Evaluation:
     scores: dict[str, tuple[float, float]]
     flops: int | None = None
 
-    @property
+    @functools.cached_property
     def finite(self) -> bool:
         """Whether all losses and scores are finite numbers."""
         return all(np.isfinite(value) for values in self.scores.values() for value in values)

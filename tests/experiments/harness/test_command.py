@@ -19,7 +19,7 @@ def test_list_names_every_experiment(capsys):
         (["run", "convergence", "--scale", "huge"], "invalid choice"),
         (["run", "convergence", "--jobs", "0"], "must be a positive whole number, got '0'"),
         (["run", "convergence", "--data", "none.npz"], "there is no such file"),
-        (["run", "convergence", "--only", "gredy"], "matches none of: cyclic, 1 step; "),
+        (["run", "convergence", "--only", "gredy"], "--only gredy: .* there are cyclic, 1 step; "),
         (["run", "convergence", "--models", "resnet"], "--models resnet: .* there are mlp"),
     ],
 )
