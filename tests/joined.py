@@ -9,7 +9,8 @@ import sys
 os.environ["KERAS_BACKEND"] = "jax"
 port, process, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if port != "0":
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
 
 import jax
 import keras
