@@ -320,8 +320,9 @@ def start(folder, jobs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_comparison_keeps_its_runs_and_jobs_change_nothing(tmp_path, jobs, comparison):
+def test_a_killed_comparison_keeps_its_runs_and_jobs_change_nothing(tmp_path, comparison):
+    """Of one process: `test_kills_at_random_moments`."""
+    jobs = 2
     process = start(tmp_path, jobs)
     while len(list(tmp_path.glob("unfinished/*.json"))) < 4:
         assert process.poll() is None

@@ -62,12 +62,19 @@ def is_there(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+MANY = {"seeds": 5 + 3 * KILLS}  # so that there is something left to kill
+
+
+@pytest.fixture(scope="module")
+def never_killed():
+    return disturbed.compare(**MANY)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_kills_at_random_moments(jobs, tmp_path):
-    chance, killed = random.Random(jobs), 0
-    arguments = {"seeds": 5 + 3 * KILLS}  # so that there is something left to kill
-    process, workers = disturbed.start(tmp_path, jobs=jobs, **arguments), set()
+def test_kills_at_random_moments(jobs, tmp_path, never_killed):
+    chance, killed, started = random.Random(jobs), 0, {}
+    process, workers = disturbed.start(tmp_path, jobs=jobs, **MANY), set()
     for _ in range(KILLS):
         before = disturbed.kept(tmp_path)
         if chance.random() < 0.7:  # else while it starts, or goes on
@@ -83,11 +90,13 @@ def test_kills_at_random_moments(jobs, tmp_path):
         if victim == process.pid:
             process.wait()
             assert before <= disturbed.kept(tmp_path)
-            process = disturbed.start(tmp_path, jobs=jobs, **arguments)
+            started |= dict(frames.read(tmp_path)[0][["run_id", "started_at"]].to_numpy())
+            process = disturbed.start(tmp_path, jobs=jobs, **MANY)
     assert process.wait() == 0
     found = Comparison.load(tmp_path)
-    expected = disturbed.compare(**arguments)
-    disturbed.assert_same(found, expected, [*disturbed.NOT_REPEATED, "jobs"])
+    disturbed.assert_same(found, never_killed, [*disturbed.NOT_REPEATED, "jobs"])
+    assert set(found.runs["jobs"]) == {jobs}
+    assert started.items() <= dict(found.runs[["run_id", "started_at"]].to_numpy()).items()
     assert not (tmp_path / "unfinished").exists()
     assert killed == KILLS
     time.sleep(2)
