@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Future
 
 import cloudpickle
 from joblib import cpu_count
-from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky import ProcessPoolExecutor, process_executor
 
 from layerwise.comparison import frames
 from layerwise.comparison.agenda import Run
@@ -18,6 +18,10 @@ from layerwise.comparison.worker import Worker, begin, carry_out
 
 # What the backends take their number of threads from; PJRT_NPROC is XLA's, whose pool otherwise has one for each core.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")
+
+# A worker that has grown by so much is replaced between two runs, and with it all that it has imported and compiled. joblib
+# would replace it after 0.3 GB, which compiled programs take in a minute, and looks every second.
+GROWTH_BYTES, LOOK_SECONDS = 2 * 2**30, 60
 
 
 class Workers(contextlib.AbstractContextManager):
@@ -104,6 +108,8 @@ def take_share(count: int) -> None:
 
 def _begin(parent, *arguments):
     """Begins in a process that ends with the one it was started by, however that ends."""
+    process_executor._MAX_MEMORY_LEAK_SIZE = GROWTH_BYTES
+    process_executor._MEMORY_LEAK_CHECK_DELAY = LOOK_SECONDS
 
     def watch():
         while os.getppid() == parent:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import layerwise
-from layerwise.comparison import frames, trainer
+from layerwise.comparison import frames, trainer, workers
 from tests.comparison import problems
 
 SCHEDULES = {"simultaneous": layerwise.Simultaneous, "cyclic": layerwise.BlockCoordinate}
@@ -382,3 +382,24 @@ def test_what_is_searched_beside_the_rate_is_compared_by_name():
     tune = found.runs[found.runs["phase"] == "tune"]
     assert set(tune["status"]) == {"finished"} and set(tune["learning_rate"]) == {0.3}
     assert {"0.5", "0.9"} <= set(tune["optimizer.momentum"]) <= {"0.5", "0.9", "0.278", "0.154"}
+
+
+_KEPT = []
+
+
+def grow(mebibytes):
+    """Keep so much memory in this process; return which one it is."""
+    _KEPT.append(np.ones(mebibytes * 2**20, "uint8"))
+    return os.getpid()
+
+
+@pytest.mark.thorough
+def test_a_worker_that_grows_as_programs_do_keeps_them():
+    pytest.importorskip("psutil", reason="without it, joblib replaces no worker")
+    with workers.Processes(problems.grid(), 1) as processes:
+        executor, found = processes._executors[0], set()
+        for mebibytes in (1, 400, 1):  # joblib looks after a call, a second after it looked last
+            time.sleep(1.1)
+            found.add(executor.submit(grow, mebibytes).result())
+        found.add(executor.submit(grow, 1).result())
+    assert len(found) == 1
