@@ -19,12 +19,13 @@ from keras import layers
 import layerwise
 from experiments import convergence
 from experiments.harness import comparisons, verdict
-from layerwise.comparison import Comparison
+from layerwise.comparison import Comparison, tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, LIKE = 64, 4  # equal parameters: as many as this many layers of this width have
+TICKS = (0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 FORMS = ("plain", "normalized", "residual")
 SIZES = ("equal width", "equal parameters")
 SCALES = {
@@ -129,23 +130,34 @@ def by_depth(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
-    """For each schedule, at which depths it was cheaper, and how its cost changed with depth."""
+    """For each schedule, in how many networks it was cheaper, and its cost by depth; what the baseline itself reached."""
     rows, found = by_depth(rows), []
     for schedule, own in rows.groupby("schedule", sort=False):
-        n = own["network"].nunique()
-        parts = []
-        for depth, here in own.groupby("depth"):
-            counts = here["cost"].value_counts()
-            parts.append(
-                f"{depth} layers {verdict.spread(here['ratio'])}, cheaper in {counts.get('cheaper', 0)}, dearer in "
-                f"{counts.get('dearer', 0)}"
-            )
+        counts = own["cost"].value_counts()
+        costs = [
+            f"{depth} layers {verdict.spread(here['ratio'])}"
+            for depth, here in own.groupby("depth")
+        ]
         found.append(
-            f"{schedule}, FLOPs to the target over those of simultaneous training, by depth (of {n} networks each): "
-            f"{'; '.join(parts)}."
+            f"{schedule[0].upper()}{schedule[1:]}: beyond chance cheaper than moving all layers at once in "
+            f"{counts.get('cheaper', 0)} of {len(own)} networks and dearer in {counts.get('dearer', 0)}. Its FLOPs to the "
+            f"target over theirs, medians over networks with the least and the largest: {'; '.join(costs)}."
         )
     early = convergence.first_stage(comparison.runs)
-    return [*found, early] if early else found
+    return [*found, *([early] if early else []), _baseline(comparison)]
+
+
+def _baseline(comparison):
+    runs = tuning.of_purpose(comparison.runs, "cost")
+    runs = by_depth(runs[runs["schedule"] == comparison.baseline])
+    reached = runs.groupby("depth")["reached"].agg(["sum", "size"]).astype(int)
+    parts = [
+        f"{row['sum']} of {row['size']} at {depth} layers" for depth, row in reached.iterrows()
+    ]
+    return (
+        f"Moving all layers at once reached its own target in {', '.join(parts)}. A multiple is 0 where it missed and the "
+        "other schedule did not, and 1 where both missed."
+    )
 
 
 def figure(rows: pd.DataFrame) -> Figure:
@@ -163,27 +175,31 @@ def figure(rows: pd.DataFrame) -> Figure:
     axes = drawn.subplots(
         -(-len(networks) // columns), columns, squeeze=False, sharex=True, sharey=True
     )
-    top = 2 * max(rows["ratio"].replace(np.inf, np.nan).max(), 2)
+    finite = rows["ratio"].replace([np.inf, 0], np.nan)
+    top, bottom = 2 * max(finite.max(), 2), 0.5 * min(finite.min(), 0.5)
     for axis, name in zip(axes.flat, networks, strict=False):
         here = rows[rows["network"] == name]
         for color, (schedule, own) in zip(
             palette, here.groupby("schedule", sort=False), strict=False
         ):
             own = own.sort_values("depth")
-            ends = own[["ratio_low", "ratio_high"]].clip(upper=top)
-            axis.plot(own["depth"], own["ratio"].clip(upper=top), "o-", color=color, label=schedule)
+            ends = own[["ratio_low", "ratio_high"]].clip(bottom, top)
+            axis.plot(
+                own["depth"], own["ratio"].clip(bottom, top), "o-", color=color, label=schedule
+            )
             axis.vlines(own["depth"], ends["ratio_low"], ends["ratio_high"], color=color, alpha=0.5)
         axis.axhline(1, color="0.25", linestyle="--", linewidth=1)
         axis.set(title=name, xscale="log", yscale="log")
         depths = sorted(here["depth"].unique())
         axis.set_xticks(depths, [str(depth) for depth in depths])
-        ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if t < top / 1.3]
-        axis.set_yticks([*ticks, top], [*(f"{tick:g}×" for tick in ticks), "missed"])  # noqa: RUF001
+        ticks = [t for t in TICKS if 1.5 * bottom < t < top / 1.5]
+        labels = ["all at once missed", *(f"{tick:g}×" for tick in ticks), "missed"]  # noqa: RUF001
+        axis.set_yticks([bottom, *ticks, top], labels)
         axis.minorticks_off()
         axis.grid(color="0.9")
     for axis in axes[-1]:
         axis.set_xlabel("Hidden layers")
-    drawn.supylabel("FLOPs to the target, over simultaneous training's", fontsize=10)
+    drawn.supylabel("FLOPs to the target, multiples", fontsize=10)
     drawn.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
     )

@@ -38,7 +38,12 @@ def test_the_answer_tells_costs_by_depth(tmp_path):
     ]
     comparison = Comparison.of(frames.run_frame(rows), frames.curve_frame([]))
     page = depth.EXPERIMENT.plot.keywords["answer"](comparison, tmp_path)
-    assert "2 layers 3×, cheaper in 0, dearer in 1; 8 layers 0.5×" in page  # noqa: RUF001
+    assert (
+        "Greedy: beyond chance cheaper than moving all layers at once in 1 of 2 networks and"
+        in page
+    )
+    assert "2 layers 3×; 8 layers 0.5×" in page  # noqa: RUF001
+    assert "reached its own target in 8 of 8 at 2 layers, 8 of 8 at 8 layers" in page
     assert "8 of the 16 greedy runs that reached the target" in page
     drawn = depth.figure(depth.verdict.frame(comparison))
     assert [axis.get_title() for axis in drawn.axes] == ["plain, equal width"]
