@@ -132,9 +132,20 @@ def test_what_is_a_files_own_is_no_private_access(access):
     assert not list(private_accesses(access))
 
 
+# joblib has no public way to keep a worker that has grown; `test_a_worker_that_grows_as_programs_do_keeps_them` says whether
+# these still do.
+NEEDED = {
+    "layerwise/comparison/workers.py": {
+        "process_executor._MAX_MEMORY_LEAK_SIZE",
+        "process_executor._MEMORY_LEAK_CHECK_DELAY",
+    }
+}
+
+
 @pytest.mark.parametrize("path", OUTSIDE_BACKENDS, ids=name_of)
 def test_private_attributes_stay_in_the_file_that_defines_them(path):
-    assert list(private_accesses(path.read_text())) == []
+    found = [access.partition(": ")[2] for access in private_accesses(path.read_text())]
+    assert set(found) == NEEDED.get(name_of(path), set())
 
 
 def test_importing_loads_no_other_framework():
