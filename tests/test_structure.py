@@ -132,7 +132,7 @@ def test_what_is_a_files_own_is_no_private_access(access):
     assert not list(private_accesses(access))
 
 
-# joblib has no public way to keep a worker that has grown; `test_a_worker_that_grows_as_programs_do_keeps_them` says whether
+# joblib has no public way to keep a worker that has grown. `test_a_worker_that_grows_as_programs_do_keeps_them` says whether
 # these still do.
 NEEDED = {
     "layerwise/comparison/workers.py": {
