@@ -132,8 +132,8 @@ def test_what_is_a_files_own_is_no_private_access(access):
     assert not list(private_accesses(access))
 
 
-# joblib has no public way to keep a worker that has grown. `test_a_worker_that_grows_as_programs_do_keeps_them` says whether
-# these still do.
+# joblib has no public way to keep a worker that has grown. Whether these still do is what
+# `test_a_worker_that_grows_as_programs_do_keeps_them` asks.
 NEEDED = {
     "layerwise/comparison/workers.py": {
         "process_executor._MAX_MEMORY_LEAK_SIZE",
