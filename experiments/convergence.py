@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import pandas as pd
 
 import layerwise
@@ -167,7 +168,9 @@ def first_stage(runs: pd.DataFrame) -> str:
     greedy = cheapest[(cheapest["schedule"] == "greedy") & cheapest["reached"]]
     if greedy.empty:
         return ""
-    early = (greedy["epochs_to_target"] <= greedy["epochs"] / greedy["n_blocks"]).sum()
+    # Where epochs cannot be shared out evenly, the first blocks have one more.
+    first = np.ceil(greedy["epochs"] / greedy["n_blocks"])
+    early = (greedy["epochs_to_target"] <= first).sum()
     shallow = ": what they saved there a shallower net would have saved, too" if early else ""
     return (
         f"{early} of the {len(greedy)} greedy runs that reached the target did so while the first block was trained under "

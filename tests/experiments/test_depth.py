@@ -29,7 +29,7 @@ def test_the_answer_tells_costs_by_depth(tmp_path):
             flops=1000,
             flops_to_target=100 * (factor if schedule == "greedy" else 1),
             epochs=8,
-            epochs_to_target=2,
+            epochs_to_target=3,  # of 8 epochs three blocks have 3, 3 and 2
             n_blocks=layers + 1,
         )
         for layers, factor in ((2, 3), (8, 0.5))
