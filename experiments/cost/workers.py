@@ -41,21 +41,19 @@ def measure(settings: Settings) -> list[dict]:
     }
     if importlib.util.find_spec("distributed"):
         ways["Dask"] = _dask
-    rows, alone = [], {}
+    rates = {}
     for name, way in ways.items():
         (n_few, short), (n_many, long) = (timed(way, seeds) for seeds in (few, many))
-        rates = {"": n_many / long, "further ": (n_many - n_few) / (long - short)}
-        alone = alone or rates
-        for kind, rate in rates.items():
-            row = {"quantity": f"{kind}runs an hour", "value": 3600 * rate, "unit": "runs"}
-            if rates is not alone:
-                row = {
-                    "quantity": f"{kind}runs an hour of {COUNT} workers over one",
-                    "value": rate / alone[kind],
-                    "unit": "ratio",
-                }
-            rows.append({"network": "digits mlp", "variant": name, **row})
-    return rows
+        rates[name] = {"runs": n_many / long, "further runs": (n_many - n_few) / (long - short)}
+    alone = rates.pop("one")
+    rows = [("one", f"{kind} an hour", 3600 * rate, "runs") for kind, rate in alone.items()]
+    rows += [
+        (name, f"{kind} an hour of {COUNT} workers over one", rate / alone[kind], "ratio")
+        for name, own in rates.items()
+        for kind, rate in own.items()
+    ]
+    columns = ("variant", "quantity", "value", "unit")
+    return [{"network": "digits mlp", **dict(zip(columns, row, strict=True))} for row in rows]
 
 
 @contextlib.contextmanager
