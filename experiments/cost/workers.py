@@ -32,7 +32,7 @@ def measure(settings: Settings) -> list[dict]:
     def timed(way, seeds):
         with way() as arguments:
             start = time.perf_counter()
-            runs = layerwise.compare(**definition, seeds=seeds, **(arguments or {})).runs
+            runs = layerwise.compare(**definition | {"seeds": seeds} | (arguments or {})).runs
             return len(runs), time.perf_counter() - start
 
     ways = {

@@ -17,6 +17,7 @@ def test_runs_an_hour_of_two_workers_over_one(monkeypatch, tmp_path):
             "models": problems.net,
             "schedules": schedules,
             "epochs": 1,
+            "seeds": 5,
             "learning_rates": (0.01,),
             "batch_size": 16,
         }
