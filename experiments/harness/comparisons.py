@@ -15,6 +15,7 @@ import pandas as pd
 import layerwise
 from experiments.harness import answers, verdict
 from experiments.harness.data import load
+from experiments.harness.devices import MOST_PROCESSES, side_by_side
 from experiments.harness.experiment import Experiment
 from layerwise.comparison import Comparison
 from layerwise.comparison.budget import BUDGETS
@@ -138,9 +139,8 @@ def add_data_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--subset", type=_positive, metavar="N", help="use N of the images not for testing"
     )
-    parser.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="processes side by side"
-    )
+    several = f"processes side by side; if left out one for each core, {MOST_PROCESSES} at most; on a GPU one in all"
+    parser.add_argument("--jobs", type=_positive, metavar="N", help=several)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -196,7 +196,7 @@ def run(
         experiment=options.name,
         batch_size=options.batch_size or (64 if few else 128),
         results=folder,
-        jobs=options.jobs,
+        jobs=options.jobs or (1 if options.cluster else side_by_side()),
         cluster=options.cluster,
         budget=options.budget,
         **definition,

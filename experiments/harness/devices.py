@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 
 import keras
+from joblib import cpu_count
 
 from layerwise.backends import backend
+
+# As many processes train side by side where nothing else is said: each of them imports and compiles for itself.
+MOST_PROCESSES = 8
 
 
 def device_name() -> str:
@@ -48,6 +52,13 @@ def require(device: str) -> None:
 
         # TF32 products, as JAX and TensorFlow do by themselves
         torch.set_float32_matmul_precision("high")
+
+
+def side_by_side() -> int:
+    """How many processes train side by side where nothing is said: one for each core; one in all on a GPU."""
+    if backend.device() != "cpu":
+        return 1
+    return min(MOST_PROCESSES, cpu_count(only_physical_cores=True))
 
 
 def reset_device_peak() -> None:

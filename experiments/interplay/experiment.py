@@ -17,6 +17,7 @@ from statsmodels.stats.anova import anova_lm
 
 from experiments.harness import answers, comparisons
 from experiments.harness.data import load
+from experiments.harness.devices import side_by_side
 from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
 from experiments.interplay import start
@@ -58,7 +59,7 @@ def run(options: Namespace) -> None:
     for part in comparisons.known("only", options.only or everything, everything):
         folder = root / part
         print(f"interplay, {options.scale}: {dataset}, {part}; frames go to {folder}/", flush=True)
-        given = options.scale, dataset, data, n_classes, folder, options.jobs
+        given = options.scale, dataset, data, n_classes, folder, options.jobs or side_by_side()
         start.compare(*given) if part == start.FOLDER else compare(parts[part], *given)
     if any((root / part / "runs.csv").exists() for part in parts):
         _show(root)

@@ -85,7 +85,7 @@ class Trainer:
                         batches,
                         steps_per_epoch=steps,
                         epochs=plan.epochs,
-                        callbacks=[self.schedule, *holding, recorder, *more],
+                        callbacks=[_Clock(recorder), self.schedule, *holding, recorder, *more],
                         shuffle=False,
                         verbose=0,
                     )
@@ -179,13 +179,25 @@ class Trainer:
         outcome.optimizer_state_bytes = self.schedule.optimizer_state_bytes()
 
 
+class _Clock(keras.callbacks.Callback):
+    """Starts a recorder's clock when an epoch begins and no other callback has done anything in it."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.recorder.started = time.perf_counter()
+
+
 class _Recorder(keras.callbacks.Callback):
     """Evaluates before training and after each epoch, off the clock; callbacks after it see the validation part."""
 
     def __init__(self, schedule, evaluator, seed, batch_size, outcome):
         super().__init__()
         self.schedule, self.evaluator, self.seed = schedule, evaluator, seed
-        self.batch_size, self.outcome, self.elapsed = batch_size, outcome, 0.0
+        self.batch_size, self.outcome = batch_size, outcome
+        self.started = self.elapsed = 0.0  # when this epoch began; seconds of those before
         self.steps_per_epoch = self.steps = 0
         self.probes, self._probed = [], 0.0
 
@@ -195,7 +207,7 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         before, self._probed = self._probed, sum(probe.seconds for probe in self.probes)
-        self.elapsed += time.perf_counter() - self._started - (self._probed - before)
+        self.elapsed += time.perf_counter() - self.started - (self._probed - before)
         logs = {} if logs is None else logs
         now = self._evaluate(epoch + 1)
         logs["val_loss"], logs[f"val_{self.outcome.metric}"] = now.scores["validation"]
@@ -216,8 +228,7 @@ class _Recorder(keras.callbacks.Callback):
         self.outcome.evaluations.append(evaluation)
         if self.outcome.best is not best:
             self.evaluator.keep()
-        self._started = time.perf_counter()
-        self.outcome.evaluation_seconds += self._started - begun
+        self.outcome.evaluation_seconds += time.perf_counter() - begun
         return evaluation
 
 

@@ -1,6 +1,7 @@
 import collections
 import functools
 import random
+import time
 import types
 
 import keras
@@ -59,6 +60,22 @@ def test_simultaneous_run_is_plain_training_bit_for_bit():
         assert (outcome.status, outcome.error) == ("finished", "")
         plain = plain_fit(grid, 0.03, seed)
         assert same_bits(ours.model.get_weights(), plain.get_weights())
+
+
+def test_what_a_schedule_does_between_epochs_is_training_time_and_what_other_callbacks_do_is_not():
+    class Slow(layerwise.Simultaneous):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            time.sleep(0.1)
+
+    def others():
+        return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(0.2))]
+
+    grid = problems.grid({"slow": Slow}, callbacks=others)
+    begun = time.perf_counter()
+    last = problems.run(Trainer(grid, problems.cell("slow")), 0.01, 0).evaluations[-1]
+    whole = time.perf_counter() - begun
+    assert 0.1 * grid.epochs < last.train_seconds < whole - 0.2 * grid.epochs
 
 
 @pytest.fixture(scope="module")

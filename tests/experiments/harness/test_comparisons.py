@@ -28,8 +28,12 @@ def test_default_results_never_mix(dataset, scale, folder):
 @pytest.mark.parametrize(
     "words, given",
     [
-        ("--jobs 2", {"jobs": 2, "cluster": None, "budget": "flops"}),
-        ("--cluster dask://h:1 --budget seconds", {"cluster": "dask://h:1", "budget": "seconds"}),
+        ("", {"jobs": 7, "cluster": None, "budget": "flops"}),
+        ("--jobs 2", {"jobs": 2}),
+        (
+            "--cluster dask://h:1 --budget seconds",
+            {"cluster": "dask://h:1", "jobs": 1, "budget": "seconds"},
+        ),
         ("--seeds 3 --tuning-seeds 2 --timed 0", {"seeds": 3, "tuning_seeds": 2, "timed": 0}),
         ("--models mlp --only greedy --batch-size 7", {"batch_size": 7}),
     ],
@@ -42,6 +46,7 @@ def test_what_is_typed_reaches_the_comparison(words, given, tmp_path, monkeypatc
         raise RuntimeError("enough")
 
     monkeypatch.setattr(layerwise, "compare", compare)
+    monkeypatch.setattr(comparisons, "side_by_side", lambda: 7)
     with pytest.raises(SystemExit, match="error: enough"):
         command.main(["run", "convergence", *words.split(), "--results", str(tmp_path)])
     assert {name: got[name] for name in given} == given
