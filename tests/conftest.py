@@ -1,8 +1,21 @@
 """What every test starts from. Keras is imported where a test needs it, not in the process that gives tests to others."""
 
 import gc
+import os
 
 import pytest
+
+# Tests make the same small programs again and again: what counts is to compile them fast. The compiler that makes one loop
+# of several operations takes most of what is left; so does handing out its work. Unless graphs are to be optimized as they
+# are for users.
+if "OPTIMIZED_GRAPHS" not in os.environ:
+    XLA_FLAGS = (
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
+    os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 
 def pytest_collection_modifyitems(items):

@@ -77,6 +77,7 @@ def test_equals_stock_with_convolutions_shuffling_and_validation(schedule):
     assert_equals_stock(schedule, convnet, "adam", jit_compile="auto")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch.compile needs a compiler")
 @pytest.mark.parametrize("schedule", THROUGH_THE_MACHINERY)
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_private_attributes_stay_in_the_file_that_defines_them(path):
     assert set(found) == NEEDED.get(name_of(path), set())
 
 
+@pytest.mark.slow
 def test_importing_loads_no_other_framework():
     # TensorFlow and Keras load some of another by themselves where it is installed.
     others = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}

@@ -136,9 +136,10 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         help="digits, mnist, fashion_mnist, cifar10, or FILE.npz with the arrays x_train, y_train, "
         "x_test, y_test",
     )
-    parser.add_argument(
-        "--subset", type=_positive, metavar="N", help="use N of the images not for testing"
-    )
+    for name, which in (("subset", "not for testing"), ("test-subset", "for testing")):
+        parser.add_argument(
+            f"--{name}", type=_positive, metavar="N", help=f"use N of the images {which}"
+        )
     several = f"processes side by side; if left out one for each core, {MOST_PROCESSES} at most; on a GPU one in all"
     parser.add_argument("--jobs", type=_positive, metavar="N", help=several)
 
@@ -181,7 +182,7 @@ def run(
 ) -> None:
     """Trains what is not in the results yet, draws the figures and writes the answer."""
     start = time.perf_counter()
-    dataset, data, n_classes = load(options.data, options.subset)
+    dataset, data, n_classes = load(options.data, options.subset, options.test_subset)
     shape = data.train[0].shape[1:]
     definition = _chosen(
         define(options.scale, shape, n_classes, options.epochs, options.optimizers), options

@@ -14,7 +14,9 @@ DOWNLOADS = ("mnist", "fashion_mnist", "cifar10")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerwise.Data, int]:
+def load(
+    source: str = "digits", subset: int | None = None, test_subset: int | None = None
+) -> tuple[str, layerwise.Data, int]:
     """Loads images (or feature rows) and labels, scaled to 0..1 and split in three.
 
     The test part is fixed: the file's own, or a fixed fifth of the digits. A sixth of the rest is for
@@ -27,6 +29,7 @@ def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerw
             (downloaded by Keras).
         subset: How many of the images that are not for testing are used, in the proportions of the
             classes; `None`: all.
+        test_subset: How many of those for testing, likewise.
 
     Returns:
         `(name, layerwise.Data, number of classes)`. Images have the shape (height, width,
@@ -54,15 +57,8 @@ def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerw
     x, x_test = _inputs(x), _inputs(x_test)
     y, y_test = (_labels(labels, name) for labels, name in ((y, "y_train"), (y_test, "y_test")))
     n_classes = int(max(y.max(), y_test.max())) + 1
-    if subset is not None:
-        if not n_classes * 2 <= subset <= len(y):
-            raise ValueError(
-                f"--subset must lie between {n_classes * 2} (two of each class) and the {len(y)} "
-                "images that there are, "
-                f"got {subset}."
-            )
-        if subset < len(y):
-            x, _, y, _ = train_test_split(x, y, train_size=subset, stratify=y, random_state=0)
+    x, y = _some(x, y, subset, n_classes, "--subset")
+    x_test, y_test = _some(x_test, y_test, test_subset, n_classes, "--test-subset")
     x, x_validation, y, y_validation = train_test_split(
         x, y, test_size=share, stratify=y, random_state=0
     )
@@ -70,6 +66,19 @@ def load(source: str = "digits", subset: int | None = None) -> tuple[str, layerw
         (x, y), (x_validation, y_validation), (x_test, y_test), 3 if source == "digits" else None
     )
     return Path(source).stem, data, n_classes
+
+
+def _some(x, y, count, n_classes, option):
+    """So many of the examples, in the proportions of the classes; all where the count is None."""
+    if count is None or count == len(y):
+        return x, y
+    if not n_classes * 2 <= count < len(y):
+        raise ValueError(
+            f"{option} must lie between {n_classes * 2} (two of each class) and the {len(y)} images that there are, "
+            f"got {count}."
+        )
+    x, _, y, _ = train_test_split(x, y, train_size=count, stratify=y, random_state=0)
+    return x, y
 
 
 def _downloaded(name):

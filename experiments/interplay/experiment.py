@@ -52,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Trains what is not in the results yet, draws the figure and writes the answer."""
-    dataset, data, n_classes = load(options.data, options.subset)
+    dataset, data, n_classes = load(options.data, options.subset, options.test_subset)
     root = (options.results or comparisons.default_results(dataset, options.scale)) / "interplay"
     parts = {_folder_name(name): name for name in SCALES[options.scale]["regularizations"]}
     everything = [*parts, start.FOLDER]

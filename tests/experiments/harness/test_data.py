@@ -56,6 +56,16 @@ def test_subset_is_stratified_and_leaves_the_test_part(file):
         data.load(file(), subset=121)
 
 
+def test_a_part_of_those_for_testing_is_stratified_and_leaves_the_rest(file):
+    _, whole, _ = data.load(file())
+    _, loaded, _ = data.load(file(), test_subset=9)
+    assert loaded.sizes == {**whole.sizes, "test": 9}
+    assert np.bincount(loaded.test[1]).tolist() == [3, 3, 3]
+    np.testing.assert_array_equal(loaded.train[0], whole.train[0])
+    with pytest.raises(ValueError, match=r"--test-subset must lie between 6 .* and the 30 images"):
+        data.load(file(), test_subset=31)
+
+
 def test_digits_are_embedded_and_the_test_part_is_fixed():
     _, first, n_classes = data.load("digits")
     _, again, _ = data.load("digits", subset=500)
