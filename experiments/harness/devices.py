@@ -58,7 +58,7 @@ def side_by_side() -> int:
     """How many processes train side by side where nothing is said: one for each core; one in all on a GPU."""
     if backend.device() != "cpu":
         return 1
-    return min(MOST_PROCESSES, cpu_count(only_physical_cores=True))
+    return min(MOST_PROCESSES, cpu_count())
 
 
 def reset_device_peak() -> None:

@@ -19,5 +19,5 @@ def test_processes_side_by_side_are_as_many_as_cores_within_bounds(monkeypatch):
         ("gpu", 100, 1),
     ):
         monkeypatch.setattr(devices.backend, "device", lambda kind=kind: kind)
-        monkeypatch.setattr(devices, "cpu_count", lambda only_physical_cores, cores=cores: cores)
+        monkeypatch.setattr(devices, "cpu_count", lambda cores=cores: cores)
         assert devices.side_by_side() == count
