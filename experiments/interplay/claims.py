@@ -55,8 +55,11 @@ class Claim:
     holds: Callable[[pd.DataFrame], pd.Series]
 
     def verdict(self, rows: pd.DataFrame) -> str:
-        """Whether the claim holds: in all rows, in some, in none, or the other way round."""
+        """Whether the claim holds: in all rows, in some, in none, or the other way round; without rows nobody measured it."""
         if rows.empty:
+            return "was not measured here"
+        rows = rows.dropna(subset=["low"])
+        if rows.empty:  # too few cells or seeds for an interval
             return "cannot be told here"
         clear = self.holds(rows)
         # A claim of a difference, whichever, has no opposite.
@@ -176,6 +179,7 @@ KINDS = (
      "hold in some and turn out the other way round in others"),
     ("does not hold", "turns out the other way round", "turn out the other way round"),
     ("cannot", "cannot be told here", "cannot be told here"),
+    ("was not", "was not measured here", "were not measured here"),
 )  # fmt: skip
 
 

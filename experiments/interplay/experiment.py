@@ -142,10 +142,10 @@ def answer(found: Measured, commands: str) -> str:
 
 
 def judged(found: Measured) -> pd.DataFrame:
-    """What each claim is decided by: `claim`, `what`, `value`, `low`, `high`; a row a cell, or one over all cells."""
+    """What decides each claim: `claim`, `what`, `value`, `low`, `high` (or NaN); a row a cell, or one over all cells."""
     found = dataclasses.replace(found, runs=found.runs[~undropped(found.runs)])
     rows = [claim.measure(found).assign(claim=name) for name, claim in CLAIMS.items()]
-    return pd.concat([own for own in rows if len(own)], ignore_index=True).dropna(subset=["low"])
+    return pd.concat([own for own in rows if len(own)], ignore_index=True)
 
 
 def _starts(starts):
@@ -160,6 +160,7 @@ def _starts(starts):
 
 
 def _numbers(rows):
+    rows = rows.dropna(subset=["low"])
     if len(rows) > 3:
         reach = f"{rows['value'].min():.2g} to {rows['value'].max():.2g}"
         return f"{len(rows)} cells: {reach}"
@@ -285,7 +286,7 @@ def _commands(root, runs):
 
 def _show(root):
     found = read(root)
-    judged(found).to_csv(root / "claims.csv", index=False)
+    judged(found).dropna(subset=["low"]).to_csv(root / "claims.csv", index=False)
     path = root / "interplay.png"
     drawn = figure(found.runs)
     write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
