@@ -55,7 +55,7 @@ class Claim:
     holds: Callable[[pd.DataFrame], pd.Series]
 
     def verdict(self, rows: pd.DataFrame) -> str:
-        """Whether the claim holds: in all rows, in some, in none, or the other way round; without rows nobody measured it."""
+        """Whether the claim holds: in all rows, in some, in none, or the other way round; without rows it is unmeasured."""
         if rows.empty:
             return "was not measured here"
         rows = rows.dropna(subset=["low"])
