@@ -77,6 +77,8 @@ class Trainer:
             more = [*probes, *([] if self.grid.callbacks is None else self.grid.callbacks())]
             feed = self._epochs if self._stays and not _hear_batches(more) else self._batches
             batches, steps, holding = feed(seed, plan.steps)
+            # The first to hear of an epoch: what a schedule does at its beginning is training.
+            clock = keras.callbacks.LambdaCallback(on_epoch_begin=recorder.start)
             try:
                 with warnings.catch_warnings():
                     # The last epoch may be cut short: the budget is spent.
@@ -85,7 +87,7 @@ class Trainer:
                         batches,
                         steps_per_epoch=steps,
                         epochs=plan.epochs,
-                        callbacks=[_Clock(recorder), self.schedule, *holding, recorder, *more],
+                        callbacks=[clock, self.schedule, *holding, recorder, *more],
                         shuffle=False,
                         verbose=0,
                     )
@@ -179,25 +181,13 @@ class Trainer:
         outcome.optimizer_state_bytes = self.schedule.optimizer_state_bytes()
 
 
-class _Clock(keras.callbacks.Callback):
-    """Starts a recorder's clock when an epoch begins and no other callback has done anything in it."""
-
-    def __init__(self, recorder):
-        super().__init__()
-        self.recorder = recorder
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.recorder.started = time.perf_counter()
-
-
 class _Recorder(keras.callbacks.Callback):
     """Evaluates before training and after each epoch, off the clock; callbacks after it see the validation part."""
 
     def __init__(self, schedule, evaluator, seed, batch_size, outcome):
         super().__init__()
         self.schedule, self.evaluator, self.seed = schedule, evaluator, seed
-        self.batch_size, self.outcome = batch_size, outcome
-        self.started = self.elapsed = 0.0  # when this epoch began; seconds of those before
+        self.batch_size, self.outcome, self.elapsed = batch_size, outcome, 0.0
         self.steps_per_epoch = self.steps = 0
         self.probes, self._probed = [], 0.0
 
@@ -205,9 +195,13 @@ class _Recorder(keras.callbacks.Callback):
         self._evaluate(0)
         backend.seed(derive("training", self.seed))  # what Keras builds first may draw from it
 
+    def start(self, epoch, logs=None):
+        """Starts the clock of an epoch."""
+        self._started = time.perf_counter()
+
     def on_epoch_end(self, epoch, logs=None):
         before, self._probed = self._probed, sum(probe.seconds for probe in self.probes)
-        self.elapsed += time.perf_counter() - self.started - (self._probed - before)
+        self.elapsed += time.perf_counter() - self._started - (self._probed - before)
         logs = {} if logs is None else logs
         now = self._evaluate(epoch + 1)
         logs["val_loss"], logs[f"val_{self.outcome.metric}"] = now.scores["validation"]
