@@ -218,14 +218,14 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
         )
         .dropna()
         for cell, own in tune.groupby(["regularizer", *CELL])
+        if own["seed"].nunique() > 1  # else none is left to choose by
     }
     lost = []
     for (name, *cell), scores in tables.items():
         without = tables.get(("none", *cell))
         if name == "none" or without is None or scores.empty or _is_a_copy(name, cell):
             continue
-        seeds = scores.columns.intersection(without.columns)
-        for seed in seeds if len(seeds) > 1 else ():  # of a single one none is left to choose by
+        for seed in scores.columns.intersection(without.columns):
             others = scores.drop(columns=seed).mean(axis=1)
             rate = without.drop(columns=seed).mean(axis=1).idxmax()[0]
             distance = np.abs(np.log(others.index.get_level_values("learning_rate") / rate))
