@@ -1,4 +1,4 @@
-"""A cluster of two workers on this machine, for test_clusters.py: ``python -m tests.clusters dask|ray``.
+"""A cluster of two workers on this machine, for test_clusters.py: ``python -m tests.clusters dask|dask_with_gpu|ray``.
 
 Prints the address once it can be reached, and lasts until its standard input ends.
 """
@@ -15,6 +15,16 @@ def dask():
     from dask.distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        announce(cluster.scheduler_address.replace("tcp://", "dask://"))
+
+
+def dask_with_gpu():
+    """One of the two workers says that it has a GPU."""
+    from dask.distributed import Nanny, Scheduler, SpecCluster
+
+    options = [{"nthreads": 1, "resources": {"GPU": 1}}, {"nthreads": 1}]
+    workers = {i: {"cls": Nanny, "options": own} for i, own in enumerate(options)}
+    with SpecCluster(workers, {"cls": Scheduler, "options": {"dashboard": False}}) as cluster:
         announce(cluster.scheduler_address.replace("tcp://", "dask://"))
 
 
@@ -56,4 +66,4 @@ def answers(port):
 if __name__ == "__main__":
     # Workers import what tests define.
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    {"dask": dask, "ray": ray}[sys.argv[1]]()
+    {"dask": dask, "dask_with_gpu": dask_with_gpu, "ray": ray}[sys.argv[1]]()

@@ -1,5 +1,6 @@
 """Real clusters on this machine: a comparison there says what a serial one says."""
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -22,21 +23,28 @@ NOT_REPEATED = [*disturbed.NOT_REPEATED, "jobs"]
 @pytest.fixture(scope="module", params=["dask", "ray"])
 def cluster(request):
     """Return a cluster's process and its address."""
-    if importlib.util.find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    with started(request.param) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def started(kind):
+    name = kind.partition("_")[0]
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
     with pytest.MonkeyPatch.context() as patch:
         # A token of its own, which the cluster and what connects to it inherit, and not one of the user's.
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.clusters", request.param],
+            [sys.executable, "-m", "tests.clusters", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         with process.stdout:
             address = process.stdout.readline().strip()
-        assert address.startswith(f"{request.param}://")
+        assert address.startswith(f"{name}://")
         yield process, address
         process.stdin.close()
         assert process.wait(120) == 0
@@ -79,6 +87,16 @@ def test_what_a_lost_worker_was_at_goes_to_another(cluster, serial, tmp_path):
     found = Comparison.load(tmp_path)
     disturbed.assert_same(found, serial, NOT_REPEATED)
     assert before <= set(found.runs["run_id"])
+
+
+@pytest.mark.slow
+def test_where_a_worker_has_a_gpu_no_run_goes_to_one_without(serial, tmp_path):
+    with started("dask_with_gpu") as (_, address):
+        assert disturbed.start(tmp_path, cluster=address).wait() == 0
+    found = Comparison.load(tmp_path)
+    disturbed.assert_same(found, serial, NOT_REPEATED)
+    assert set(found.runs["jobs"]) == {1}
+    assert len((tmp_path / "sent").read_text().split()) == 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,10 @@ def test_runs_an_hour_of_two_workers_over_one(monkeypatch, tmp_path):
     monkeypatch.setattr(workers.convergence, "define", define)
     monkeypatch.setattr(workers, "load", lambda name: (name, problems.data(), 3))
     found = workers.measure(tiny.SETTINGS)
-    there = {"processes", *(["Dask"] if importlib.util.find_spec("distributed") else [])}
+    there = {
+        "processes",
+        *(["Dask", "Dask, README's settings"] if importlib.util.find_spec("distributed") else []),
+    }
     for kind in ("runs", "further runs"):
         over = tiny.values(rows.frame(found), f"{kind} an hour of 2 workers over one")
         assert set(over.index) == there
