@@ -5,10 +5,16 @@ import os
 
 import keras
 import numpy as np
+import pytest
 
 import layerwise
 
 FEATURES, CLASSES = 6, 3
+
+
+def mostly_thorough(cases, fast):
+    """Return parameters of which the fast tests have these, and the thorough ones the others."""
+    return [c if c in fast else pytest.param(c, marks=pytest.mark.thorough) for c in cases]
 
 
 class AtBatch(keras.callbacks.Callback):

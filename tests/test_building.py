@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import layerwise
-from tests.helpers import CLASSES, compiled, same_bits, values, vectors
+from tests.helpers import CLASSES, compiled, mostly_thorough, same_bits, values, vectors
 
 
 def unbuilt(seed=1):
@@ -60,7 +60,7 @@ def data(kind):
 KINDS = ["arrays", "class weights", "sample weights", "PyDataset", "generator", "tf.data"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_thorough(KINDS, fast=("arrays", "generator", "tf.data")))
 def test_one_block_is_stock(kind):
     if kind == "tf.data" and keras.backend.backend() != "tensorflow":
         pytest.skip("tf.data")

@@ -127,7 +127,11 @@ def tokens_and_vectors():
     [
         ("memory", {"validation_data": vectors(20, seed=5), "validation_freq": 2}),
         ("disk", {"class_weight": {0: 1.0, 1: 0.5, 2: 2.0}, "validation_split": 0.3}),
-        ("disk", {"sample_weight": weighted()[2], "steps_per_epoch": 3, "shuffle": "batch"}),
+        pytest.param(
+            "disk",
+            {"sample_weight": weighted()[2], "steps_per_epoch": 3, "shuffle": "batch"},
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_arrays(cache, arguments):

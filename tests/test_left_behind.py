@@ -25,6 +25,7 @@ from tests.helpers import (
     attributes,
     compiled,
     mlp,
+    mostly_thorough,
     normalized_mlp,
     pooled,
     put_back,
@@ -186,14 +187,17 @@ def test_after_validation_that_raised_all_is_stock(name):
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [
-        ("drop", "train_on_batch"),
-        ("greedy", "train_on_batch"),
-        ("greedy", "evaluate"),
-        ("drop", "save"),
-        ("drop", "compile"),
-        ("drop", "make_train_function"),
-    ],
+    mostly_thorough(
+        [
+            ("drop", "train_on_batch"),
+            ("greedy", "train_on_batch"),
+            ("greedy", "evaluate"),
+            ("drop", "save"),
+            ("drop", "compile"),
+            ("drop", "make_train_function"),
+        ],
+        fast=[("drop", "train_on_batch"), ("greedy", "evaluate"), ("drop", "save")],
+    ),
 )
 def test_whatever_comes_first_after_an_interrupt(name, method, tmp_path):
     model = new_model()

@@ -6,7 +6,7 @@ import pytest
 
 import layerwise
 from examples.freeze_out import FreezeOut
-from tests.helpers import Snapshots, compiled, mlp, same_bits, values, vectors
+from tests.helpers import Snapshots, compiled, mlp, mostly_thorough, same_bits, values, vectors
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1),
@@ -27,7 +27,7 @@ def trained(schedule, optimizer, epochs=2, **arguments):
     return values(model.weights), values(model.optimizer.variables), history
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", mostly_thorough(OPTIMIZERS, fast=("adamw", "cosine")))
 def test_factors_of_one_are_stock_bit_for_bit(name):
     ones = layerwise.Simultaneous(rates={0: 1, "block_3": 1.0})
     found, stock = trained(ones, OPTIMIZERS[name]()), trained(None, OPTIMIZERS[name]())

@@ -9,7 +9,17 @@ import pytest
 
 import layerwise
 from tests import conformance
-from tests.helpers import compiled, convnet, images, mlp, normalized_mlp, same_bits, values, vectors
+from tests.helpers import (
+    compiled,
+    convnet,
+    images,
+    mlp,
+    mostly_thorough,
+    normalized_mlp,
+    same_bits,
+    values,
+    vectors,
+)
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1),
@@ -66,7 +76,7 @@ def assert_equals_stock(schedule, build, optimizer, jit_compile):
 
 
 @pytest.mark.parametrize("schedule", THROUGH_THE_MACHINERY)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", mostly_thorough(OPTIMIZERS, fast=("momentum", "nadam")))
 def test_equals_stock_with_every_kind_of_optimizer(schedule, optimizer):
     assert_equals_stock(schedule, two_layers, optimizer, jit_compile=False)
 

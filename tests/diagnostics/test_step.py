@@ -8,7 +8,7 @@ import layerwise
 from layerwise.backends import backend, double
 from layerwise.diagnostics import Step
 from tests.diagnostics import models
-from tests.helpers import compiled, mlp, normalized_mlp, same_bits, values, vectors
+from tests.helpers import compiled, mlp, mostly_thorough, normalized_mlp, same_bits, values, vectors
 
 EVERY = pytest.mark.parametrize("make", models.ALL, ids=lambda make: make.__name__)
 
@@ -60,20 +60,23 @@ def agrees_with_central_differences(step):
     assert error < 1e-5 * max(np.abs(product).max(), np.abs(flat(step.gradient)).max())
 
 
+OPTIMIZERS = [
+    keras.optimizers.Adam(0.01, clipnorm=0.1),
+    keras.optimizers.Nadam(0.01),
+    keras.optimizers.Adafactor(0.01),
+    keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    keras.optimizers.AdamW(0.01, weight_decay=0.3, global_clipnorm=0.5),
+    keras.optimizers.RMSprop(0.01, centered=True, momentum=0.5, clipvalue=0.01),
+    keras.optimizers.Lion(0.01, weight_decay=0.1),
+    keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)),
+    keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
+    keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+]
+
+
 @pytest.mark.parametrize(
     "optimizer",
-    [
-        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-        keras.optimizers.Adam(0.01, clipnorm=0.1),
-        keras.optimizers.AdamW(0.01, weight_decay=0.3, global_clipnorm=0.5),
-        keras.optimizers.Nadam(0.01),
-        keras.optimizers.RMSprop(0.01, centered=True, momentum=0.5, clipvalue=0.01),
-        keras.optimizers.Adafactor(0.01),
-        keras.optimizers.Lion(0.01, weight_decay=0.1),
-        keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)),
-        keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
-        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
-    ],
+    mostly_thorough(OPTIMIZERS, fast=OPTIMIZERS[:3]),
     ids=lambda optimizer: optimizer.name,
 )
 def test_the_displacement_is_the_optimizers_own(optimizer):
@@ -144,7 +147,10 @@ def test_masks_are_held_fixed():
     assert len(others) == 3 and step.loss in others
 
 
-@pytest.mark.parametrize("make", [models.small_convolution, models.small_attention])
+@pytest.mark.parametrize(
+    "make",
+    mostly_thorough([models.small_convolution, models.small_attention], [models.small_convolution]),
+)
 def test_gradient_and_hessian_are_those_of_a_plain_net_in_float64(make):
     model, x, y = make()
     masks = masks_of(model, len(x))
