@@ -16,8 +16,8 @@ from experiments.harness.data import load
 
 COUNT = 2
 
-# Dask's processes look at themselves a hundred times a second and give freed memory back at once, which costs runs of a
-# fraction of a second a third of their CPU time on JAX. In the README they are environment variables.
+# Dask's processes look at themselves a hundred times a second and give freed memory back at once, which takes CPU time from
+# runs of a fraction of a second. In the README these settings are environment variables.
 DASK_SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",

@@ -1,5 +1,6 @@
 """The answer of an experiment: as a file beside its figures, and printed."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +24,25 @@ def on_backend(command: str, backends: Iterable[str]) -> str:
         if len(found) != 1 or "tensorflow" in found
         else f"KERAS_BACKEND={found.pop()} {command}"
     )
+
+
+def in_one(commands: Iterable[str]) -> list[str]:
+    """Commands of which those that differ in nothing but `--only` are one with all its parts.
+
+    Example:
+    >>> from experiments.harness.answers import in_one
+    >>> in_one(["run a --only 'b, c'", "run a --only d --jobs 2", "run a --only d", "run e"])
+    ["run a --only 'b, c' d", 'run a --only d --jobs 2', 'run e']
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for command in commands:
+        before, _, after = command.partition(" --only ")
+        own, dashes, rest = after.partition(" --")
+        parts.setdefault((before, dashes + rest), []).extend(shlex.split(own))
+    return [
+        f"{before}{' --only ' * bool(own)}{shlex.join(dict.fromkeys(own))}{rest}"
+        for (before, rest), own in parts.items()
+    ]
 
 
 def write(folder: Path, text: str) -> Path:

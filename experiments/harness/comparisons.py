@@ -94,7 +94,7 @@ def page(
         f"infinite, multiples paired by seed{verdict.ties(comparison)}; mean FLOPs count a run that missed up to the "
         "least that any run spent in all; generalization is of the setting tuned for score, means; intervals are of 95 %.",
         f"What this cannot show: {limits}",
-        f"From {commands(folder, runs['backend'])}; `python -m experiments table {name} --audit` names what the frames "
+        f"From {commands([folder], runs['backend'])}; `python -m experiments table {name} --audit` names what the frames "
         "cannot claim.",
         "![FLOPs to the target by schedule and task](verdict.png)",
         "**All tasks**",
@@ -105,11 +105,11 @@ def page(
     return "\n\n".join(lines)
 
 
-def commands(folder: Path, backends: Iterable[str]) -> str:
-    """The commands that trained what a folder holds, from its `settings.json`, on the backends of its runs."""
-    path = folder / "settings.json"
-    sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
-    found = dict.fromkeys(session["command"] for session in sessions if "command" in session)
+def commands(folders: Iterable[Path], backends: Iterable[str]) -> str:
+    """The commands that trained what folders hold, from their `settings.json`, on the backends of their runs."""
+    paths = [path for folder in folders if (path := folder / "settings.json").exists()]
+    sessions = [own for path in paths for own in json.loads(path.read_text())["sessions"]]
+    found = answers.in_one(own["command"] for own in sessions if "command" in own)
     said = (f"`{answers.on_backend(command, backends)}`" for command in found)
     return " and ".join(said) or "an unknown command"
 

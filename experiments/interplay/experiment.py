@@ -276,12 +276,9 @@ def _roots(options: Namespace) -> Iterator[Path]:
 
 
 def _commands(root, runs):
-    """The commands that trained what is in the folders, each once."""
-    found = (
-        comparisons.commands(path.parent, runs["backend"])
-        for path in sorted(root.glob("*/runs.csv"))
-    )
-    return " and ".join(dict.fromkeys(found))
+    """The commands that trained what is in the folders."""
+    folders = sorted(path.parent for path in root.glob("*/runs.csv"))
+    return comparisons.commands(folders, runs["backend"])
 
 
 def _show(root):

@@ -99,12 +99,12 @@ def test_an_answer_says_what_is_asked_found_and_not_shown(folder, capsys):
 
 
 def test_an_answer_names_the_commands_that_made_it(folder):
-    assert comparisons.commands(folder, ["tensorflow"]) == "an unknown command"
+    assert comparisons.commands([folder], ["tensorflow"]) == "an unknown command"
     command = {"command": "python -m experiments run convergence"}
     (folder / "settings.json").write_text(json.dumps({"sessions": [{}, command, command]}))
     said = "python -m experiments run convergence"
-    assert comparisons.commands(folder, ["tensorflow"] * 2) == f"`{said}`"
-    assert comparisons.commands(folder, ["jax"] * 2) == f"`KERAS_BACKEND=jax {said}`"
+    assert comparisons.commands([folder], ["tensorflow"] * 2) == f"`{said}`"
+    assert comparisons.commands([folder], ["jax"] * 2) == f"`KERAS_BACKEND=jax {said}`"
 
 
 def test_the_audit_prints_its_findings_and_fails_where_there_are_any(folder, capsys):
