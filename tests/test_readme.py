@@ -36,7 +36,9 @@ def test_tables_are_those_of_the_answers():
 
 
 def test_answers_in_a_line_are_sentences_of_the_answers():
-    quoted = re.findall(r"^  \[(.+)\.\]\((results/.+\.md)\)$", README.read_text(), re.MULTILINE)
+    quoted = re.findall(
+        r"^  (?:On .+: )?\[(.+)\.\]\((results/.+\.md)\)$", README.read_text(), re.MULTILINE
+    )
     assert len(quoted) >= 3
     for sentence, file in quoted:
         assert sentence in " ".join((README.parent / file).read_text().split()), sentence
