@@ -137,10 +137,14 @@ def test_a_second_comparison_on_a_folder_is_refused_and_the_first_named(interrup
     assert "started 20" in text
 
 
-@pytest.mark.thorough
+# A process that has the lock and nothing else: the file by itself, as the package would load a backend.
+LOCK = f"import os, runpy, sys, pathlib; alone_in = runpy.run_path({lock.__file__!r})['alone_in']\n"
+
+
 def test_the_first_is_named_before_it_has_written_anything_else(tmp_path):
-    code = "import sys, pathlib; from layerwise.comparison.lock import alone_in\n"
-    code += "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    code = (
+        LOCK + "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
     command = [sys.executable, "-c", code, str(tmp_path)]
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "in\n"
@@ -150,10 +154,8 @@ def test_the_first_is_named_before_it_has_written_anything_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-@pytest.mark.thorough
 def test_the_lock_of_a_dead_process_keeps_nobody_out(tmp_path):
-    code = "import os, sys, pathlib; from layerwise.comparison.lock import alone_in\n"
-    code += "with alone_in(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    code = LOCK + "with alone_in(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     assert (tmp_path / ".lock").exists()
     with lock.alone_in(tmp_path):
