@@ -1,6 +1,6 @@
 """Several batches in one program: which go together, what the program has to hold, and what it is told of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,28 @@ class Executions:
             return min(fitting, key=lambda key: len(key.steps))
         if len(needed) == 1:
             return exact  # visits that are longer than executions come one at a time
-        return Held(tuple(needed | dict.fromkeys(self._batches.foresight.steps())), state)
+        needed |= dict.fromkeys(self._batches.foresight.steps())
+        return Held(tuple(needed | dict.fromkeys(either_way(needed))), state)
+
+
+def either_way(steps: Iterable[tuple]) -> list[tuple]:
+    """Steps, by their keys, that a later run may take besides: where some come both first in a batch, which shows its logs,
+    and further on, as in sweeps of random order, any may.
+
+    Example:
+    >>> from layerwise.training.execution import either_way
+    >>> either_way([("a", True, False), ("b", False, False), ("a", False, False)])
+    [('b', True, False)]
+    >>> either_way([("a", True, False), ("b", False, False)])
+    []
+    """
+    found = {shows: [key for key in steps if key[1] == shows] for shows in (True, False)}
+    # The model's own train step has no Updates, and always shows its logs.
+    mirrored = {shows: [(a, not shows, c) for a, _, c in found[shows] if a] for shows in found}
+    if not set(mirrored[True]) & set(found[False]):
+        return []
+    there = {*found[True], *found[False]}
+    return [key for keys in mirrored.values() for key in keys if key not in there]
 
 
 def turns_of(

@@ -109,6 +109,22 @@ def test_another_run_compiles_nothing_and_does_not_depend_on_those_before(schedu
 
 
 @pytest.mark.thorough
+def test_sweeps_that_begin_with_other_blocks_compile_nothing():
+    """Of ten blocks, in runs of four batches: no run begins with all of them."""
+
+    def ten_blocks():
+        layers = [keras.layers.Dense(3) for _ in range(10)]
+        return keras.Sequential([keras.Input((5,)), *layers])
+
+    schedule = functools.partial(layerwise.BlockCoordinate, order="shuffled", sweep_each_batch=True)
+    ours = Trainer(problems.grid({"sweep": schedule}, model=ten_blocks), problems.cell("sweep"))
+    plan = Plan(epochs=2, steps=4)
+    first, *others = [ours.run({"learning_rate": 0.01}, seed, plan) for seed in range(4)]
+    assert first.compile_seconds > 0
+    assert [outcome.compile_seconds for outcome in others] == [0, 0, 0]
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("schedule", ["simultaneous", "greedy"])
 def test_a_run_that_reaches_nan_stops_and_the_next_one_is_untouched(schedule, cells):
     ours, first = cells[schedule]
