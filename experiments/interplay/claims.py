@@ -164,7 +164,7 @@ CLAIMS = {
     ),
     "together": Claim(
         "Techniques must be tuned together.",
-        "validation score lost where the rate is tuned without the regularization",
+        "validation score lost where the rate that is best without the regularization is kept",
         lambda m: apart_from_tuning(m.runs),
         below,
     ),
@@ -177,6 +177,8 @@ KINDS = (
     ("holds", "holds", "hold"),
     ("mixed", "holds in some and turns out the other way round in others",
      "hold in some and turn out the other way round in others"),
+    ("does not hold: the opposite in", "turns out the other way round in some cells",
+     "turn out the other way round in some cells"),
     ("does not hold", "turns out the other way round", "turn out the other way round"),
     ("cannot", "cannot be told here", "cannot be told here"),
     ("was not", "was not measured here", "were not measured here"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -10,10 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import scipy.optimize
-import scipy.stats
-import statsmodels.formula.api
-from statsmodels.stats.anova import anova_lm
 
 from experiments.harness import answers, comparisons
 from experiments.harness.data import load
@@ -23,7 +18,8 @@ from experiments.harness.markdown import markdown_table
 from experiments.interplay import start
 from experiments.interplay.claims import CLAIMS, Measured, in_short
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
-from experiments.interplay.measures import scored, tuned_away, undropped
+from experiments.interplay.measures import scored, tuned_away
+from experiments.interplay.variance import FACTORS, effects, table_of, what_matters
 from layerwise.comparison import frames, tuning
 from layerwise.comparison.files import write_atomically
 
@@ -33,9 +29,10 @@ if TYPE_CHECKING:
 QUESTION = "Do schedule, optimizer and regularization change what is best of each other, and which claims about them hold?"
 LIMITS = (
     "other networks and data: this is a small dense net on small images, where regularization has little to win. The scale "
-    "of the initial weights was varied with all layers moving at once alone."
+    "of the initial weights was varied with all layers moving at once alone. That techniques must be tuned together is "
+    "judged by the learning rate alone. A verdict whose interval ends near zero may turn with another way to average, or "
+    "without one of the schedules or optimizers."
 )
-FACTORS = ("schedule", "optimizer", "regularizer")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -110,17 +107,22 @@ def answer(found: Measured, commands: str) -> str:
     for name, claim in CLAIMS.items():
         rows = numbers[numbers["claim"] == name]
         lines.append([claim.says, claim.verdict(rows), claim.number, _numbers(rows)])
+    explained = effects(scored(runs[runs["optimizer"] != "AdamW"]))
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
     cells = runs.groupby(list(FACTORS))
     edges = sum(bool(tuning.at_the_edge(cell)) for _, cell in cells)
     seeds = measured.groupby(list(FACTORS))["seed"].nunique().min()
     parts = [
         f"# {QUESTION}",
-        "Each schedule was tuned by itself with each optimizer and each regularization: rate and strength, on as many "
-        f"settings everywhere. {len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
+        "Each schedule was tuned by itself with each optimizer and each regularization: rate and strength, by a grid of as "
+        "many settings everywhere, which grows where the best lies at an edge. "
+        f"{len(tuned)} tuning runs, {len(measured)} measured ones ({seeds} seeds a cell), "
         f"on {' and '.join(runs['dataset'].unique())} by {' and '.join(runs['backend'].unique())}.",
         "**In short**",
-        "\n".join(f"- {said}" for said in in_short({line[0]: line[1] for line in lines})),
+        "\n".join(
+            f"- {said}"
+            for said in (*in_short({line[0]: line[1] for line in lines}), *what_matters(explained))
+        ),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
         "A cell is a schedule with an optimizer; a claim with a number for each cell holds where it does in all of them, "
@@ -131,9 +133,10 @@ def answer(found: Measured, commands: str) -> str:
         f"accuracy). {_starts(found.starts)}Intervals of a claim's cells cover all of them at once (Bonferroni), of "
         "many cells the table has the least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
-        "How much of the differences in test score each choice explains, alone and together with another (two choices that "
-        "interact explain more than each by itself; without AdamW, which differs from Adam by its default decay alone):",
-        effects(scored(runs[runs["optimizer"] != "AdamW"])),
+        "How much of the differences between the medians of the figure each choice explains, alone and together with "
+        "another (choices that interact explain more than the sum of what each explains alone; without AdamW, which "
+        "differs from Adam by its default decay alone). A cell counts once, so that luck in its tuning counts as chance:",
+        table_of(explained),
         f"What this cannot show: {LIMITS}",
         f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
         f"{cells.ngroups} cells were tuned to an edge of what was tried.",
@@ -143,7 +146,6 @@ def answer(found: Measured, commands: str) -> str:
 
 def judged(found: Measured) -> pd.DataFrame:
     """What decides each claim: `claim`, `what`, `value`, `low`, `high` (or NaN); a row a cell, or one over all cells."""
-    found = dataclasses.replace(found, runs=found.runs[~undropped(found.runs)])
     rows = [claim.measure(found).assign(claim=name) for name, claim in CLAIMS.items()]
     return pd.concat([own for own in rows if len(own)], ignore_index=True)
 
@@ -155,7 +157,8 @@ def _starts(starts):
     return (
         f"Initial weights were {factors.min():g} to {factors.max():g} times as large as usual in {len(starts)} runs more, "
         'of all layers at once: "rate tuned" is at the rate that is best for each scale, "one rate" at the one that is '
-        "best for the usual scale, with normalization and without each its own; a run that diverged has score 0. "
+        "best for the usual scale, with normalization and without each its own; each is a cell of that claim. A run "
+        "that diverged has score 0. "
     )
 
 
@@ -167,63 +170,6 @@ def _numbers(rows):
     return "; ".join(
         f"{row.what}: {row.value:.2g} [{row.low:.2g}, {row.high:.2g}]" for row in rows.itertuples()
     )
-
-
-def effects(runs: pd.DataFrame) -> str:
-    """Which factors, and which pairs of them, explain the test scores: an analysis of variance (statsmodels, type II).
-
-    The effect is partial omega squared: the share of a term in what it and the residual explain, without what chance adds,
-    with the interval that follows from the noncentral F distribution (Steiger, Beyond the F test, 2004).
-    """
-    several = [name for name in FACTORS if runs[name].nunique() > 1]
-    finished = runs[runs["status"] == "finished"]
-    terms = [f"C({name})" for name in several]
-    pairs = [f"{a}:{b}" for i, a in enumerate(terms) for b in terms[i + 1 :]]
-    model = statsmodels.formula.api.ols(f"test_score ~ {' + '.join([*terms, *pairs])}", finished)
-    found = anova_lm(model.fit(), typ=2)
-    total, residual = found["sum_sq"].sum(), found.loc["Residual"]
-    lines = []
-    for name, row in found.drop("Residual").iterrows():
-        words = str(name).replace("C(", "").replace(")", "").replace(":", " with ")
-        f, terms, n = row["F"], row["df"], residual["df"] + row["df"] + 1
-        omega = max(terms * (f - 1) / (terms * (f - 1) + n), 0.0)
-        low, high = (effect / (effect + n) for effect in noncentrality(f, terms, residual["df"]))
-        partial = f"{omega:.1%} [{low:.1%}, {high:.1%}]"
-        share = f"{row['sum_sq'] / total:.1%}"
-        lines.append([words, share, partial, f"{f:.3g}", f"{row['PR(>F)']:.2g}"])
-    lines.append(["seeds and the rest", f"{residual['sum_sq'] / total:.1%}", "", "", ""])
-    return markdown_table(
-        [
-            "what explains the test score",
-            "share of its variance",
-            "partial omega squared [95 %]",
-            "F",
-            "p",
-        ],
-        lines,
-    )
-
-
-def noncentrality(f: float, terms: float, rest: float, level: float = 0.95) -> tuple[float, float]:
-    """The interval of an F statistic's noncentrality, with `terms` and `rest` degrees of freedom.
-
-    Example:
-    >>> from experiments.interplay.experiment import noncentrality
-    >>> low, high = noncentrality(10.0, 2, 100)
-    >>> round(float(scipy.stats.ncf.sf(10.0, 2, 100, low)), 4), round(float(scipy.stats.ncf.cdf(10.0, 2, 100, high)), 4)
-    (0.025, 0.025)
-    >>> noncentrality(0.01, 2, 100)[0]
-    0.0
-    """
-    ends = []
-    for share in ((1 + level) / 2, (1 - level) / 2):
-
-        def beyond(effect, share=share):
-            return scipy.stats.ncf.cdf(f, terms, rest, effect) - share
-
-        top = 10 * (f * terms + 10)
-        ends.append(0.0 if beyond(0.0) < 0 else float(scipy.optimize.brentq(beyond, 0.0, top)))
-    return ends[0], ends[1]
 
 
 def figure(runs: pd.DataFrame) -> Figure:

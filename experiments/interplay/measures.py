@@ -67,13 +67,14 @@ def undropped(runs: pd.DataFrame) -> pd.Series:
 def tuned_away(runs: pd.DataFrame) -> str:
     """In how many cells no dropout at all was best, in a sentence."""
     own = scored(runs)
-    own = own[own["regularizer"].str.contains("dropout")]
+    named = own["regularizer"].str.contains("dropout")
+    own = own[named & ~(own["regularizer"].str.contains("decay") & (own["optimizer"] == "AdamW"))]
     without, cells = (
         part.groupby(["regularizer", *CELL]).ngroups for part in (own[undropped(own)], own)
     )
     return (
-        f"With dropout among what was tuned, none at all was best in {without} of {cells} cells; what is said of "
-        "dropout is measured in the others."
+        f"With dropout among what was tuned, none at all was best in {without} of {cells} cells; what is said of the noise "
+        "of its gradients is measured in the others, what is said of losses and rates by the tuning runs."
     )
 
 
@@ -145,8 +146,10 @@ def noisier(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """The logarithm to base 10 of how many times noisier gradients are with dropout than without, medians over seeds: some
     are infinitely noisy, where the mean gradient cannot be told from zero.
     """
-    own = probes[probes["measure"] == "batch_noise"]
-    return paired(probed(runs, own), "probed", "dropout", "none", intervals.median)
+    own, kept = probes[probes["measure"] == "batch_noise"], scored(runs)
+    return paired(
+        probed(kept[~undropped(kept)], own), "probed", "dropout", "none", intervals.median
+    )
 
 
 def probed(runs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
@@ -207,7 +210,8 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     """What is lost in validation score where the learning rate is tuned without the regularization and kept.
 
     Each tuning seed is left out once: what is best on the others, at any rate and at the kept one, is scored on it. (The
-    best of many on the same seeds would look better than the best of few by chance alone.)
+    best of many on the same seeds would look better than the best of few by chance alone.) Where the kept rate was not
+    tried with the regularization, the better of the two that enclose it stands for it: one side may be too large.
     """
     tune = runs[runs["phase"] == "tune"]
     knobs = [name for name in ("model.strength", "optimizer.weight_decay") if name in tune]
@@ -228,12 +232,21 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
         for seed in scores.columns.intersection(without.columns):
             others = scores.drop(columns=seed).mean(axis=1)
             rate = without.drop(columns=seed).mean(axis=1).idxmax()[0]
-            distance = np.abs(np.log(others.index.get_level_values("learning_rate") / rate))
-            kept = others[distance <= distance.min() + 1e-9].idxmax()
+            tried = others.index.get_level_values("learning_rate")
+            kept = others[tried.isin(_nearest(set(tried), rate))].idxmax()
             lost.append(((name, *cell), scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]))
     frame = pd.DataFrame(lost, columns=["cell", "lost"])
     # What is kept is the same for all regularizations of a schedule and an optimizer.
     return over_cells(frame.groupby(frame["cell"].str[1:])["lost"].mean())
+
+
+def _nearest(tried, rate):
+    """The rate where it was tried, or nearly; else the next below and the next above, of those there are."""
+    for one in tried:
+        if np.isclose(one, rate, rtol=0.05):
+            return [one]
+    below, above = ([one for one in tried if sign * (one - rate) > 0] for sign in (-1, 1))
+    return [*sorted(below)[-1:], *sorted(above)[:1]]
 
 
 def _is_a_copy(regularization, cell):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.interplay import experiment, grid, measures, start
+from experiments.interplay import experiment, grid, measures, start, variance
 from experiments.interplay.claims import CLAIMS, Claim, Measured, above, apart
 from layerwise.comparison import frames, settings
 from tests.comparison import problems
@@ -218,6 +218,57 @@ def test_gradients_of_infinite_noise_count(infinite, verdict):
     found = claim.measure(of(rows, probes))
     assert found["value"].item() == 1.0
     assert claim.verdict(found).startswith(verdict)
+
+
+def test_dropout_that_was_tuned_for_the_cost_alone_does_not_count():
+    """For the score none at all was best: the runs that were tuned for the cost do not stand for it."""
+    rows, probes = [], []
+    for name, strength, purpose in (
+        ("none", None, "score"),
+        ("dropout", "0.0", "score"),
+        ("dropout", "0.1", "cost"),
+    ):
+        for seed in range(4):
+            row = problems.run_row("s", seed, regularizer=name, tuned_for=purpose)
+            row |= {"model.strength": strength, "run_id": f"{name}{strength}{seed}"}
+            rows.append(row)
+            about = {"quantity": "gradient_noise", "measure": "batch_noise", "value": 1.0}
+            probes.append({"run_id": row["run_id"], **about})
+    assert CLAIMS["dropout and noise"].measure(of(rows, probes)).empty
+
+
+def test_the_rate_that_is_kept_is_the_nearest_that_was_tried():
+    tried = [0.3, 0.01, 0.1, 0.03]
+    assert measures._nearest(tried, 0.031) == [0.03]
+    assert measures._nearest(tried, 0.05) == [0.03, 0.1]
+    assert measures._nearest(tried, 1.0) == [0.3] and measures._nearest(tried, 0.001) == [0.01]
+
+
+def test_effects_are_those_of_the_cells_medians():
+    """Each choice adds its own to the score; one seed of each cell is far off, which its median does not see."""
+    rng, rows = np.random.default_rng(0), []
+    added = {"simultaneous": 0.0, "greedy": 0.1, "SGD": 0.0, "Adam": 0.05, "none": 0.0, "L2": 0.0}
+    for cell in itertools.product(("simultaneous", "greedy"), ("SGD", "Adam"), ("none", "L2")):
+        for seed in range(5):
+            names = dict(zip(("schedule", "optimizer", "regularizer"), cell, strict=True))
+            score = (
+                0.5 + sum(added[name] for name in cell) + 1e-4 * rng.normal() - 0.3 * (seed == 0)
+            )
+            rows.append(problems.run_row(seed=seed, test_score=score, **names))
+    found = variance.effects(frames.run_frame(rows))
+    assert found["share"].sum() == pytest.approx(1)
+    # Of two levels and so many cells a sum of squares is the square of the difference, times two.
+    assert found.loc[["schedule", "optimizer"], "share"].to_list() == pytest.approx(
+        [0.8, 0.2], abs=0.01
+    )
+    assert (found.loc[["schedule", "optimizer"], "p"] < 0.05).all()
+    (said,) = variance.what_matters(found)
+    assert said.startswith("Schedule explains 80 %, optimizer 20 % of the variance of median test")
+    assert "of regularization, " in said or ", regularization" in said
+    of_one_factor = [
+        row for row in rows if (row["schedule"], row["optimizer"]) == ("greedy", "SGD")
+    ]
+    assert variance.effects(frames.run_frame(of_one_factor)).empty
 
 
 def starts(worst):
