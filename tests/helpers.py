@@ -13,8 +13,10 @@ FEATURES, CLASSES = 6, 3
 
 
 def mostly_thorough(cases, fast):
-    """Return parameters of which the fast tests have these, and the thorough ones the others."""
-    return [c if c in fast else pytest.param(c, marks=pytest.mark.thorough) for c in cases]
+    """Return parameters, or tuples of several, of which the fast tests have these, and the thorough ones the others."""
+    several = [case if isinstance(case, tuple) else (case,) for case in cases]
+    fast = [case if isinstance(case, tuple) else (case,) for case in fast]
+    return [pytest.param(*c, marks=[] if c in fast else pytest.mark.thorough) for c in several]
 
 
 class AtBatch(keras.callbacks.Callback):
