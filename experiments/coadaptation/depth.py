@@ -100,7 +100,7 @@ def answer(rows: pd.DataFrame) -> str:
     much = int((changes(rows, "additivity")["high"] < -MUCH).sum())
     text = f"""**The deeper the net, the smaller the learning rate that it bears when all blocks move at once: from
 {shallow} to {deep} layers it is lower in {_of(rate, "lower")} of net and training and higher in
-{rate["higher"]}. Even at half of it blocks undo more of each other's work in {_of(adds, "lower")}, by
+{rate["higher"]}. Even at half of it blocks of the deeper net undo more of each other's work in {_of(adds, "lower")}, by
 more than {100 * MUCH:g} points in {much}.** Below, pairs
 of numbers are medians for {shallow} and for {deep} layers before training; cases are of all moments.
 

@@ -121,11 +121,12 @@ def _regularizes(found):
     """Whether dropout is better where the training loss is the same, from what is told of each share."""
     better, worse = found.count("better"), found.count("worse")
     if better:
-        return (
-            f"tests better in {better} of {len(found)} shares, which stopping earlier would not do"
-        )
+        return f"tests better at {better} of {len(found)} shares of dropped units, which stopping earlier would not do"
     rest = f", and worse in {worse}" if worse else ""
-    return f"is shown to test better in none of {len(found)} shares{rest}: stopping earlier may do as much"
+    return (
+        f"tests clearly better at none of {len(found)} shares of dropped units{rest}: what it gains may be what stopping "
+        "earlier gains"
+    )
 
 
 def _gain(rows, share):

@@ -93,7 +93,8 @@ def _short(rows):
         f"Is this what convolutions address? {verdict(inside, 1.0, *_said('Within a layer'))}, "
         f"{verdict(across, 1.0, *_said('between layers'))}. With as many parameters as a dense net (so fewer weights are "
         "not what is tested), weights of a layer depend "
-        f"{verdict(inside, 1.0, *depend)} on each other ({number(inside, '{:.2g}')} times as far too far together), layers "
+        f"{verdict(inside, 1.0, *depend)} on each other (steps that are best for each alone overshoot together "
+        f"{number(inside, '{:.2g}')} times as much), layers "
         f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
     points = number(difference(rows, "test_score", *here), "{:+.1f}")

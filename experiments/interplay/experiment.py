@@ -121,7 +121,11 @@ def answer(found: Measured, commands: str) -> str:
         "**In short**",
         "\n".join(
             f"- {said}"
-            for said in (*in_short({line[0]: line[1] for line in lines}), *what_matters(explained))
+            for said in (
+                *_apart(numbers),
+                *what_matters(explained),
+                *in_short({line[0]: line[1] for line in lines}),
+            )
         ),
         "![Test score by schedule, optimizer and regularization](interplay.png)",
         markdown_table(header, lines),
@@ -148,6 +152,17 @@ def judged(found: Measured) -> pd.DataFrame:
     """What decides each claim: `claim`, `what`, `value`, `low`, `high` (or NaN); a row a cell, or one over all cells."""
     rows = [claim.measure(found).assign(claim=name) for name, claim in CLAIMS.items()]
     return pd.concat([own for own in rows if len(own)], ignore_index=True)
+
+
+def _apart(numbers):
+    """What the rate costs that was tuned apart, in a sentence."""
+    lost = numbers[numbers["claim"] == "together"].dropna(subset=["low"])
+    return [
+        "Must techniques be tuned together? The learning rate that is best without a regularization, kept with it, costs "
+        f"{-100 * row.value:.2f} [{-100 * row.high:.2f}, {-100 * row.low:.2f}] points of validation score on average over "
+        "schedules (which layers move when) and optimizers."
+        for row in lost.itertuples()
+    ]
 
 
 def _starts(starts):

@@ -75,8 +75,9 @@ def what_matters(found: pd.DataFrame) -> list[str]:
     >>> import pandas as pd
     >>> from experiments.interplay.variance import REST, what_matters
     >>> rows = {"schedule": (0.2, 0.01), "optimizer": (0.1, 0.3), REST: (0.7, float("nan"))}
-    >>> what_matters(pd.DataFrame.from_dict(rows, orient="index", columns=["share", "p"]))
-    ['Schedule explains 20 % of the variance of median test scores; of optimizer no effect beyond chance was seen.']
+    >>> (said,) = what_matters(pd.DataFrame.from_dict(rows, orient="index", columns=["share", "p"]))
+    >>> said.split("; ")[1]
+    'of optimizer no effect beyond chance was seen.'
     """
     terms = found.drop(index=REST, errors="ignore").sort_values("share", ascending=False)
     if terms.empty:
@@ -87,9 +88,11 @@ def what_matters(found: pd.DataFrame) -> list[str]:
     if len(clear):
         shares = [f"{name} {100 * share:.0f} %" for name, share in clear["share"].items()]
         shares[0] = shares[0].replace(clear.index[0], f"{clear.index[0]} explains")
-        parts.append(f"{', '.join(shares)} of the variance of median test scores")
+        parts.append(
+            f"{', '.join(shares)} of the variance of test scores, each combination tuned by itself"
+        )
     if len(unclear):
-        parts.append(f"of {', '.join(unclear)} no effect beyond chance was seen")
+        parts.append(f"of {' and of '.join(unclear)} no effect beyond chance was seen")
     said = "; ".join(parts)
     return [f"{said[0].upper()}{said[1:]}."]
 

@@ -123,9 +123,9 @@ def answer(rows: pd.DataFrame) -> str:
     def span(of, column):
         return f"{of[column].min():.2f} to {of[column].max():.2f}"
 
-    text = f"""**Training makes the loss as steep as its steps can bear, 2 / rate; one block after the other goes
-{_beyond(turns, long)} that.** How steep is the curvature in the steepest direction, the largest eigenvalue of the Hessian.
-Full-batch gradient descent makes the loss steeper until that is 2 / rate, the edge of stability: any steeper, and each
+    text = f"""**Training makes the loss as curved as its steps can bear, 2 / rate; one block after the other goes
+{_beyond(turns, long)} that.** How curved: the curvature in the direction where it is largest, the largest eigenvalue of
+the Hessian. Full-batch gradient descent makes it larger until it is 2 / rate, the edge of stability: any more, and each
 step would overshoot more than the last. Measured, the largest eigenvalue is {span(joint, "whole")}
 times 2 / rate (means of {runs["seed"].nunique()} seeds in {len(joint)} cells of net and rate).
 
