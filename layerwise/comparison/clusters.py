@@ -111,13 +111,16 @@ class RayWorkers(Workers):
 
 
 def _connect(ray: Any, address: str, attempts: int = 3) -> None:
-    """Connect to a Ray cluster, which forks a server for each client while its threads use gRPC: few forks crash."""
+    """Connect to a Ray cluster, which forks a server for each client while its threads use gRPC: few forks crash, and on a
+    busy machine a session may be over before it has begun.
+    """
     for left in reversed(range(attempts)):
         try:
             ray.init(f"ray://{address}")
             return
-        except ConnectionAbortedError:  # of the cluster, which did answer
-            if not left:
+        except ConnectionError as error:
+            answered = isinstance(error, ConnectionAbortedError) or "disconnected" in str(error)
+            if not (answered and left):
                 raise
 
 
