@@ -14,9 +14,8 @@ FEATURES, CLASSES = 6, 3
 
 def mostly_thorough(cases, fast):
     """Return parameters, or tuples of several, of which the fast tests have these, and the thorough ones the others."""
-    several = [case if isinstance(case, tuple) else (case,) for case in cases]
-    fast = [case if isinstance(case, tuple) else (case,) for case in fast]
-    return [pytest.param(*c, marks=[] if c in fast else pytest.mark.thorough) for c in several]
+    every, fast = ([c if isinstance(c, tuple) else (c,) for c in some] for some in (cases, fast))
+    return [pytest.param(*c, marks=[] if c in fast else pytest.mark.thorough) for c in every]
 
 
 class AtBatch(keras.callbacks.Callback):

@@ -67,10 +67,13 @@ def undropped(runs: pd.DataFrame) -> pd.Series:
 def tuned_away(runs: pd.DataFrame) -> str:
     """In how many cells no dropout at all was best, in a sentence."""
     own = scored(runs)
-    named = own["regularizer"].str.contains("dropout")
-    own = own[named & ~(own["regularizer"].str.contains("decay") & (own["optimizer"] == "AdamW"))]
+    own = own[own["regularizer"].str.contains("dropout")]
     without, cells = (
-        part.groupby(["regularizer", *CELL]).ngroups for part in (own[undropped(own)], own)
+        sum(
+            not _is_a_copy(name, cell)
+            for name, *cell in part.groupby(["regularizer", *CELL]).groups
+        )
+        for part in (own[undropped(own)], own)
     )
     return (
         f"With dropout among what was tuned, none at all was best in {without} of {cells} cells; what is said of the noise "

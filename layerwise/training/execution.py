@@ -165,23 +165,26 @@ class Executions:
 
 
 def either_way(steps: Iterable[tuple]) -> list[tuple]:
-    """Steps, by their keys, that a later run may take besides: where some come both first in a batch, which shows its logs,
-    and further on, as in sweeps of random order, any may.
+    """Steps, by their keys, that a later run may take: where some come both first in a batch, which shows its logs, and
+    further on, as in sweeps of random order, all of them both ways; else nothing is added.
 
     Example:
     >>> from layerwise.training.execution import either_way
     >>> either_way([("a", True, False), ("b", False, False), ("a", False, False)])
-    [('b', True, False)]
+    [('a', True, False), ('a', False, False), ('b', True, False), ('b', False, False)]
     >>> either_way([("a", True, False), ("b", False, False)])
     []
     """
-    found = {shows: [key for key in steps if key[1] == shows] for shows in (True, False)}
     # The model's own train step has no Updates, and always shows its logs.
-    mirrored = {shows: [(a, not shows, c) for a, _, c in found[shows] if a] for shows in found}
-    if not set(mirrored[True]) & set(found[False]):
+    first, later = (
+        dict.fromkeys(
+            (updates, rated) for updates, shows, rated in steps if updates and shows == own
+        )
+        for own in (True, False)
+    )
+    if not first.keys() & later.keys():
         return []
-    there = {*found[True], *found[False]}
-    return [key for keys in mirrored.values() for key in keys if key not in there]
+    return [(updates, shows, rated) for updates, rated in first | later for shows in (True, False)]
 
 
 def turns_of(
