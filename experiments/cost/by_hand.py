@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -53,11 +54,21 @@ def _tensorflow(model, x, y, rows):
     return min(ways, key=_seconds_of_the_second_call)
 
 
-def _jax(model, x, y, rows):
+def jax_epoch(model: keras.Model, x: Any, y: Any) -> tuple[Callable, Callable, Callable]:
+    """An epoch on JAX as functions of the state `(weights, others, slots)`.
+
+    Returns:
+        `(start, step, epoch)`: `start()` gives the model's state; `step(state, batch)` and `epoch(state, rows)` give the
+        state after a batch of row numbers, or after one after the other of `rows` (batches, batch size), and a loss.
+    """
     import jax
     import jax.numpy as jnp
 
-    x, y, rows, optimizer = jnp.asarray(x), jnp.asarray(y), jnp.asarray(rows), model.optimizer
+    x, y, optimizer = jnp.asarray(x), jnp.asarray(y), model.optimizer
+
+    def start():
+        groups = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+        return tuple([jnp.array(v.value) for v in group] for group in groups)
 
     def loss_of(weights, others, batch):
         predictions, others = model.stateless_call(weights, others, x[batch], training=True)
@@ -69,6 +80,19 @@ def _jax(model, x, y, rows):
         weights, slots = optimizer.stateless_apply(slots, gradients, weights)
         return (weights, found[1], slots), found[0]
 
+    def epoch(state, rows):
+        state, losses = jax.lax.scan(step, state, rows)
+        return state, losses[-1]
+
+    return start, step, epoch
+
+
+def _jax(model, x, y, rows):
+    import jax
+    import jax.numpy as jnp
+
+    rows = jnp.asarray(rows)
+    start, step, scan = jax_epoch(model, x, y)
     one = jax.jit(step, donate_argnums=0)
 
     def each(state):
@@ -76,13 +100,10 @@ def _jax(model, x, y, rows):
             state, loss = one(state, batch)
         return state, loss
 
-    def scanned(state):
-        state, losses = jax.lax.scan(step, state, rows)
-        return state, losses[-1]
+    scanned = jax.jit(scan, donate_argnums=0)
 
     def way(carry_out):
-        groups = model.trainable_variables, model.non_trainable_variables, optimizer.variables
-        state = tuple([jnp.array(v.value) for v in group] for group in groups)
+        state = start()
 
         def epoch():
             nonlocal state
@@ -92,7 +113,7 @@ def _jax(model, x, y, rows):
         return epoch
 
     # On a CPU a loop makes convolutions many times slower: one writes what is faster.
-    ways = [way(jax.jit(scanned, donate_argnums=0)), way(each)]
+    ways = [way(lambda state: scanned(state, rows)), way(each)]
     return min(ways, key=_seconds_of_the_second_call)
 
 

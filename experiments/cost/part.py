@@ -23,6 +23,7 @@ PARTS = (
     "grid",
     "executions",
     "workers",
+    "seeds",
     "probes",
 )
 

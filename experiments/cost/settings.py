@@ -94,7 +94,6 @@ def _gpu(scale):
 
     busy = stack(4096, 4096) if full else stack(2048, 2048)
     others = (
-        stack(8192, 4096),
         Network(
             "convnet",
             functools.partial(convnet, widths=(128, 128, 256, 256, 512, 512)),
@@ -115,11 +114,11 @@ def _gpu(scale):
         scale=scale,
         device="gpu",
         networks=networks,
-        repetitions=7 if full else 3,
+        repetitions=5 if full else 3,
         many=functools.partial(dense, width=64),
         counts=(5, 10, 20, 50) if full else (5, 10),
         shared_counts=(20, 50, 100, 200) if full else (20,),
-        memory=(*networks, resnet) if full else networks,
+        memory=(*networks, stack(8192, 4096), resnet) if full else networks,
         greedy=_equal_blocks(4096 if full else 2048, batch_size=2048, steps=24 if full else 6),
         stage_epochs=4 if full else 2,
         baseline=busy,

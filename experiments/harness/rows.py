@@ -20,6 +20,8 @@ COLUMNS = [*IDENTITY, *WHAT, *NUMBERS, *ORIGIN]
 
 def add(folder: Path, part: str, rows: list[dict]) -> None:
     """Puts rows into a part's file, in place of those of the same backend, device and data type."""
+    if not rows:  # there is nothing of this on that backend
+        return
     new = frame(rows)
     old = read(folder, part)
     identity = list(IDENTITY)
