@@ -6,7 +6,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.cost import steps
 from experiments.cost.part import PARTS, load
 from experiments.cost.process import measured
 from experiments.harness import answers, figures, markdown, rows
@@ -73,7 +72,7 @@ def table(options: Namespace) -> None:
 
 
 def answer(folder: Path) -> str:
-    """What a step takes in short, and headline ratios: one row per number, one column per backend.
+    """What was found in short, and headline ratios: one row per number, one column per backend.
 
     Raises:
         FileNotFoundError: Nothing was measured.
@@ -87,7 +86,9 @@ def answer(folder: Path) -> str:
         for place, here in rows.read(folder, part).groupby(list(rows.IDENTITY), sort=False):
             columns.setdefault(", ".join(place), []).extend(load(part).answer(here))
     table = markdown.table(columns)
-    sentences = [f"- {said}" for said in steps.short(rows.read(folder, "steps"))]
+    sentences = [
+        f"- {said}" for part in PARTS for said in load(part).short(rows.read(folder, part))
+    ]
     return "\n".join(["**In short**", "", *sentences, "", table]) if sentences else table
 
 

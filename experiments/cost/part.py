@@ -38,12 +38,14 @@ class Part:
         figures: `{name: function}`; each draws the rows of one device and data type, or gives `None`
             where they hold nothing of it.
         answer: Its lines of the answer, `(what, number)`, from the rows of one backend, device and data type.
+        short: Sentences on what was found, from all its rows.
     """
 
     name: str
     measure: Callable[["Settings"], list[dict]]
     figures: dict[str, Callable[[pd.DataFrame], "Figure | None"]]
     answer: Callable[[pd.DataFrame], Iterable[tuple[str, str]]]
+    short: Callable[[pd.DataFrame], Iterable[str]] = lambda rows: ()
 
 
 def load(name: str) -> Part:

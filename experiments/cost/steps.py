@@ -138,4 +138,4 @@ def _round(training, schedule):
     return stock, seconds
 
 
-PART = Part("steps", measure, {"steps": figure}, answer)
+PART = Part("steps", measure, {"steps": figure}, answer, short)
