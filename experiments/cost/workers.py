@@ -5,6 +5,7 @@ import importlib.util
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 import layerwise
@@ -13,6 +14,7 @@ from experiments.cost.part import Part
 from experiments.cost.settings import Settings
 from experiments.harness import markdown
 from experiments.harness.data import load
+from experiments.harness.timing import summary
 
 COUNT = 2
 
@@ -31,12 +33,13 @@ def measure(settings: Settings) -> list[dict]:
 
     Twice: of whole comparisons, the start of processes and what each of them compiles included, which is most of a
     comparison of one minute; and of further runs, when all that is over: by how many more runs a comparison of many seeds
-    has than one of few, and by how many seconds it takes longer.
+    has than one of few, and by how many seconds it takes longer. At full scale thrice, all ways in turn.
     """
     dataset, data, classes = load("digits")
     definition = convergence.define("quick", data.train[0].shape[1:], classes, optimizers=("Adam",))
     definition |= {"data": {dataset: data}, "verbose": 0}
-    few, many = (10, 60) if settings.scale == "full" else (1, 2)
+    full = settings.scale == "full"
+    few, many, repetitions = (10, 45, 3) if full else (1, 2, 1)
 
     def timed(way, seeds):
         with way() as arguments:
@@ -44,25 +47,31 @@ def measure(settings: Settings) -> list[dict]:
             runs = layerwise.compare(**definition | {"seeds": seeds} | (arguments or {})).runs
             return len(runs), time.perf_counter() - start
 
+    def rates(way):
+        (n_few, short), (n_many, long) = (timed(way, seeds) for seeds in (few, many))
+        return {"runs": n_many / long, "further runs": (n_many - n_few) / (long - short)}
+
     ways = {
         "one": contextlib.nullcontext,
         "processes": lambda: contextlib.nullcontext({"jobs": COUNT}),
     }
     if importlib.util.find_spec("distributed"):
         ways |= {"Dask": _dask, "Dask, README's settings": lambda: _dask(DASK_SETTINGS)}
-    rates = {}
-    for name, way in ways.items():
-        (n_few, short), (n_many, long) = (timed(way, seeds) for seeds in (few, many))
-        rates[name] = {"runs": n_many / long, "further runs": (n_many - n_few) / (long - short)}
-    alone = rates.pop("one")
-    rows = [("one", f"{kind} an hour", 3600 * rate, "runs") for kind, rate in alone.items()]
-    rows += [
-        (name, f"{kind} an hour of {COUNT} workers over one", rate / alone[kind], "ratio")
-        for name, own in rates.items()
-        for kind, rate in own.items()
+    found = [{name: rates(way) for name, way in ways.items()} for _ in range(repetitions)]
+    rows = []
+    for kind in ("runs", "further runs"):
+        measured = {name: np.array([each[name][kind] for each in found]) for name in ways}
+        alone = measured.pop("one")
+        rows.append(("one", f"{kind} an hour", 3600 * alone, "runs"))
+        rows += [
+            (name, f"{kind} an hour of {COUNT} workers over one", own / alone, "ratio")
+            for name, own in measured.items()
+        ]
+    return [
+        {"network": "digits mlp", "variant": name, "quantity": quantity, **summary(values)}
+        | {"unit": unit}
+        for name, quantity, values, unit in rows
     ]
-    columns = ("variant", "quantity", "value", "unit")
-    return [{"network": "digits mlp", **dict(zip(columns, row, strict=True))} for row in rows]
 
 
 @contextlib.contextmanager
