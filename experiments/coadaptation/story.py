@@ -22,6 +22,12 @@ WAYS = {
     "both at once, each its own rate": ("simultaneous", ALONE),
     "in turn, each its own rate": ("cyclic", ALONE),
 }
+LABELS = {
+    "both at once, rate for w": f"both at once, both at w's rate, {ALONE[0]:g}",
+    "both at once, rate for v": f"both at once, both at v's rate, {ALONE[1]:g}",
+    "both at once, each its own rate": "both at once, each at its own: so for ever",
+    "in turn, each its own rate": "in turn, each at its own",
+}
 ONE_RATE = {  # both at once: way, and its optimizer
     "one rate for both": "SGD",
     "one rate for both, momentum": "momentum",
@@ -115,12 +121,12 @@ def draw(rows: pd.DataFrame) -> "Figure":
     left.annotate("target", (2.6, TARGET), (0, -12), textcoords="offset points", color="0.3")
     for name, marker in zip(WAYS, "osD^", strict=True):
         own = rows[(rows["way"] == name) & (rows["step"] <= 3)]
-        left.plot(
-            own["step"], own["w"] * own["v"], marker=marker, markersize=7, alpha=0.8, label=name
-        )
+        output = own["w"] * own["v"]
+        left.plot(own["step"], output, marker=marker, markersize=7, alpha=0.8, label=LABELS[name])
     left.set(xlabel="step", ylabel="output w · v", xticks=range(4), ylim=(-0.2, 0.35))
-    left.set_title("The first three steps (each its own rate, at once: so for ever)")
-    left.legend(fontsize=8, loc="upper right")
+    left.set_title(f"From w = {W:g}, v = {V:g}: the first three steps")
+    meaning = "w's rate: at which w alone would hit; v's likewise"
+    left.legend(fontsize=8, loc="upper right", title=meaning, title_fontsize=8)
     rates = rows[rows["way"] == "one rate for both"]
     for step, style in ((1, "-"), (MANY, ".")):
         own = rates[rates["step"] == step]
@@ -131,7 +137,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
         right.annotate(f"{name} alone\nwould hit", (rate, 1e-5), fontsize=8, ha="right")
     right.set(xscale="log", yscale="log", xlabel="one learning rate for both, which move at once")
     right.set_ylabel("distance of the output from the target")
-    right.set_title("One rate for both (at the top: it diverges)")
+    right.set_title("One rate for both (bottom: it has hit; top: it diverges)")
     right.legend(fontsize=8, loc="center left")
     return figure
 

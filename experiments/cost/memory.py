@@ -210,6 +210,8 @@ def short(rows: pd.DataFrame) -> Iterator[str]:
     peaks = rows[rows["quantity"].eq("peak resident memory")]
     for network, here in peaks.groupby("network", sort=False):
         added = here.pivot_table("value", "backend", "variant", sort=False)
+        if not {"simultaneous", "keep", "drop"} <= set(added):
+            continue
         ratios = {way: added[way] / added["simultaneous"] for way in ("keep", "drop")}
         kept, dropped = (
             ", ".join(f"{value:.2g} ({place})" for place, value in ratio.items())

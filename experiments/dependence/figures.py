@@ -26,7 +26,16 @@ def two_weights(quadratics: pd.DataFrame, balls: pd.DataFrame, ways: pd.DataFram
     valley, turning, taken = figure.subplots(1, 3)
     _valley(valley, ways[ways["preconditioner"] == "none"])
     plain = balls[balls["preconditioner"] == "none"]
-    sns.lineplot(plain, x="radius", y="cosine", hue="problem", marker="o", ax=turning, seed=0)
+    sns.lineplot(
+        plain,
+        x="radius",
+        y="cosine",
+        hue="problem",
+        marker="o",
+        estimator="median",
+        ax=turning,
+        seed=0,
+    )
     turning.set(
         xscale="log", title="Is the gradient the best direction?", ylim=(0, 1.03),
         xlabel="Length of the step, in distances to the minimum", ylabel="Cosine between gradient and best step",

@@ -142,8 +142,8 @@ def _counts(rows):
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """A line a schedule, a dot a task: FLOPs to the target over the baseline's. What missed it stands at the right; a dot
-    is hollow where the difference is within chance.
+    """A line a schedule, a mark a task: FLOPs to the target over the baseline's. What missed it stands at the right; a mark
+    is hollow where the difference is within chance. Its colour says the network, its shape the optimizer.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -152,19 +152,21 @@ def figure(rows: pd.DataFrame) -> Figure:
     several = [c for c in ("dataset", "model", "regularizer") if rows[c].nunique() > 1] or ["model"]
     kinds = [", ".join(words) for words in rows[several].itertuples(index=False)]
     colors = dict(zip(dict.fromkeys(kinds), sns.color_palette("colorblind"), strict=False))
+    shapes = dict(zip(dict.fromkeys(rows["optimizer"]), "osD^v", strict=False))
     schedules = list(dict.fromkeys(rows["schedule"]))
     finite = rows["ratio"].replace(np.inf, np.nan)
     right = 2 * max(finite.max(), 2.0)
-    drawn = Figure(figsize=(8, 1.6 + 0.42 * len(schedules)), layout="constrained")
+    drawn = Figure(figsize=(8, 1.6 + 0.5 * len(schedules)), layout="constrained")
     axis = drawn.subplots()
-    offsets = dict(zip(colors, np.linspace(-0.3, 0.3, len(colors) + 2)[1:-1], strict=True))
+    lanes = [(kind, optimizer) for kind in colors for optimizer in shapes]
+    offsets = dict(zip(lanes, np.linspace(-0.4, 0.4, len(lanes) + 2)[1:-1], strict=True))
     for kind, (_, row) in zip(kinds, rows.iterrows(), strict=True):
         axis.plot(
             min(row["ratio"], right),
-            schedules.index(row["schedule"]) + offsets[kind],
-            "o",
+            schedules.index(row["schedule"]) + offsets[kind, row["optimizer"]],
+            shapes[row["optimizer"]],
             color=colors[kind],
-            markersize=6,
+            markersize=5,
             markerfacecolor="none" if row["cost"] == "unclear" else colors[kind],
         )
     axis.axvline(1, color="0.25", linestyle="--", linewidth=1)
@@ -180,7 +182,12 @@ def figure(rows: pd.DataFrame) -> Figure:
     axis.set_title(
         "Left of 1: cheaper than moving all layers at once. Hollow: within chance", fontsize=10
     )
-    dot = {"marker": "o", "linestyle": ""}
-    handles = [Line2D([], [], color=color, label=kind, **dot) for kind, color in colors.items()]
+    marks = [(color, "o", kind) for kind, color in colors.items()]
+    if len(shapes) > 1:
+        marks += [("0.3", shape, optimizer) for optimizer, shape in shapes.items()]
+    handles = [
+        Line2D([], [], color=color, marker=shape, linestyle="", label=label)
+        for color, shape, label in marks
+    ]
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return drawn

@@ -61,10 +61,7 @@ class Claim:
         rows = rows.dropna(subset=["low"])
         if rows.empty:  # too few cells or seeds for an interval
             return "cannot be told here"
-        clear = self.holds(rows)
-        # A claim of a difference, whichever, has no opposite.
-        mirrored = rows.assign(value=-rows["value"], low=-rows["high"], high=-rows["low"])
-        against = self.holds(mirrored) & ~clear
+        clear, against = self.sides(rows)
         if clear.all():
             return "holds"
         if clear.any() and not against.any():
@@ -76,6 +73,13 @@ class Claim:
                 f"does not hold: the opposite in {against.sum()} of {len(rows)}, else within chance"
             )
         return "does not hold: the opposite" if against.all() else "cannot be told here"
+
+    def sides(self, rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+        """Which of some rows speak for the claim, and which against it."""
+        clear = self.holds(rows)
+        # A claim of a difference, whichever, has no opposite.
+        mirrored = rows.assign(value=-rows["value"], low=-rows["high"], high=-rows["low"])
+        return clear, self.holds(mirrored) & ~clear
 
 
 def above(rows: pd.DataFrame) -> pd.Series:
@@ -164,7 +168,7 @@ CLAIMS = {
     ),
     "together": Claim(
         "Techniques must be tuned together.",
-        "validation score lost where the rate that is best without the regularization is kept",
+        "validation score lost where the rate is kept that is best without the regularization, or for all layers at once",
         lambda m: apart_from_tuning(m.runs),
         below,
     ),

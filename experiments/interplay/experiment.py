@@ -6,7 +6,6 @@ import functools
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,16 +14,13 @@ from experiments.harness.data import load
 from experiments.harness.devices import side_by_side
 from experiments.harness.experiment import Experiment
 from experiments.harness.markdown import markdown_table
-from experiments.interplay import start
+from experiments.interplay import figures, start
 from experiments.interplay.claims import CLAIMS, Measured, in_short
 from experiments.interplay.grid import REGULARIZATIONS, SCALES, compare
 from experiments.interplay.measures import scored, tuned_away
 from experiments.interplay.variance import FACTORS, effects, table_of, what_matters
 from layerwise.comparison import frames, tuning
 from layerwise.comparison.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 QUESTION = "Do schedule, optimizer and regularization change what is best of each other, and which claims about them hold?"
 LIMITS = (
@@ -127,7 +123,7 @@ def answer(found: Measured, commands: str) -> str:
                 *in_short({line[0]: line[1] for line in lines}),
             )
         ),
-        "![Test score by schedule, optimizer and regularization](interplay.png)",
+        "![Each claim by what was measured of it](claims.png)",
         markdown_table(header, lines),
         "A cell is a schedule with an optimizer; a claim with a number for each cell holds where it does in all of them, "
         "one with a single number where it does in their mean. What cannot be told is neither shown nor refuted: the "
@@ -137,6 +133,7 @@ def answer(found: Measured, commands: str) -> str:
         f"accuracy). {_starts(found.starts)}Intervals of a claim's cells cover all of them at once (Bonferroni), of "
         "many cells the table has the least and the largest mean; `claims.csv` has each cell. "
         f"{tuned_away(runs)}",
+        "![Test score by schedule, optimizer and regularization](interplay.png)",
         "How much of the differences between the medians of the figure each choice explains, alone and together with "
         "another (choices that interact explain more than the sum of what each explains alone; without AdamW, which "
         "differs from Adam by its default decay alone). A cell counts once, so that luck in its tuning counts as chance:",
@@ -155,14 +152,19 @@ def judged(found: Measured) -> pd.DataFrame:
 
 
 def _apart(numbers):
-    """What the rate costs that was tuned apart, in a sentence."""
-    lost = numbers[numbers["claim"] == "together"].dropna(subset=["low"])
-    return [
-        "Must techniques be tuned together? The learning rate that is best without a regularization, kept with it, costs "
-        f"{-100 * row.value:.2f} [{-100 * row.high:.2f}, {-100 * row.low:.2f}] points of validation score on average over "
-        "schedules (which layers move when) and optimizers."
-        for row in lost.itertuples()
-    ]
+    """What the rate costs that was tuned apart, in a sentence each."""
+    lost = numbers[numbers["claim"] == "together"].dropna(subset=["low"]).set_index("what")
+    sentences = {
+        "regularizations": "Must techniques be tuned together? The learning rate that is best without a regularization, "
+        "kept with it, costs {} points of validation score on average over schedules (which layers move when) and "
+        "optimizers.",
+        "schedules": "The learning rate that is best for all layers at once, kept by another schedule, costs {} points on "
+        "average over optimizers and regularizations.",
+    }
+    for what, sentence in sentences.items():
+        if what in lost.index:
+            row = -100 * lost.loc[what, ["value", "high", "low"]].astype("float64")
+            yield sentence.format(f"{row['value']:.2f} [{row['high']:.2f}, {row['low']:.2f}]")
 
 
 def _starts(starts):
@@ -185,41 +187,6 @@ def _numbers(rows):
     return "; ".join(
         f"{row.what}: {row.value:.2g} [{row.low:.2g}, {row.high:.2g}]" for row in rows.itertuples()
     )
-
-
-def figure(runs: pd.DataFrame) -> Figure:
-    """A heat map a schedule: the median test score by regularization and optimizer."""
-    import seaborn as sns
-    from matplotlib.figure import Figure
-
-    own = scored(runs)
-    schedules = list(dict.fromkeys(own["schedule"]))
-    percent = "accuracy" in frames.metric_of(own)
-    medians = own.groupby(list(FACTORS), sort=False)["test_score"].median()
-    medians *= 100 if percent else 1
-    metric = f"{frames.metric_of(own).replace('_', ' ')}{', %' if percent else ''}"
-    drawn = Figure(
-        figsize=(2 + 3.6 * len(schedules), 1.6 + 0.42 * own["regularizer"].nunique()),
-        layout="constrained",
-    )
-    axes = drawn.subplots(1, len(schedules), squeeze=False, sharey=True)[0]
-    for axis, schedule in zip(axes, schedules, strict=True):
-        table = medians.xs(schedule, level="schedule").unstack("optimizer", sort=False)
-        sns.heatmap(
-            table,
-            annot=True,
-            fmt=".1f" if percent else ".3g",
-            cmap="viridis",
-            cbar=axis is axes[-1],
-            cbar_kws={"label": f"Test {metric}"},
-            vmin=medians.quantile(0.02),
-            vmax=medians.max(),
-            ax=axis,
-            annot_kws={"fontsize": 8},
-        )
-        axis.set(title=schedule, xlabel=None, ylabel=None)
-    drawn.suptitle(f"Test {metric}: median over seeds, each cell tuned by itself")
-    return drawn
 
 
 def _folder_name(regularization):
@@ -245,12 +212,12 @@ def _commands(root, runs):
 def _show(root):
     found = read(root)
     judged(found).dropna(subset=["low"]).to_csv(root / "claims.csv", index=False)
-    path = root / "interplay.png"
-    drawn = figure(found.runs)
-    write_atomically(path, lambda to: drawn.savefig(to, format="png", dpi=150))
-    print(
-        f"drawn: {path}\nwritten: {answers.write(root, answer(found, _commands(root, found.runs)))}"
-    )
+    drawn = {"claims": figures.claims(judged(found)), "interplay": figures.scores(found.runs)}
+    for name, figure in drawn.items():
+        path = root / f"{name}.png"
+        write_atomically(path, functools.partial(figure.savefig, format="png", dpi=150))
+        print(f"drawn: {path}")
+    print(f"written: {answers.write(root, answer(found, _commands(root, found.runs)))}")
 
 
 EXPERIMENT = Experiment(

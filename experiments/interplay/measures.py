@@ -70,7 +70,7 @@ def tuned_away(runs: pd.DataFrame) -> str:
     own = own[own["regularizer"].str.contains("dropout")]
     without, cells = (
         sum(
-            not _is_a_copy(name, cell)
+            not _is_a_copy(name, *cell)
             for name, *cell in part.groupby(["regularizer", *CELL]).groups
         )
         for part in (own[undropped(own)], own)
@@ -94,7 +94,7 @@ def by_strength(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.Dat
     """
     found = []
     for (name, *cell), own in _tuning(runs, names):
-        if _is_a_copy(name, cell):
+        if _is_a_copy(name, *cell):
             continue
         strengths = REGULARIZATIONS[name]["model.strength"]
         ends = own[own["model.strength"].isin([min(strengths), max(strengths)])]
@@ -210,11 +210,12 @@ def _at_equal_loss(one, other):
 
 
 def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
-    """What is lost in validation score where the learning rate is tuned without the regularization and kept.
+    """What is lost in validation score where the learning rate that was tuned without a regularization is kept with it, and
+    where the one that was tuned for all layers at once is kept by another schedule.
 
     Each tuning seed is left out once: what is best on the others, at any rate and at the kept one, is scored on it. (The
     best of many on the same seeds would look better than the best of few by chance alone.) Where the kept rate was not
-    tried with the regularization, the better of the two that enclose it stands for it: one side may be too large.
+    tried, the better of the two that enclose it stands for it: one side may be too large.
     """
     tune = runs[runs["phase"] == "tune"]
     knobs = [name for name in ("model.strength", "optimizer.weight_decay") if name in tune]
@@ -227,20 +228,32 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
         for cell, own in tune.groupby(["regularizer", *CELL])
         if own["seed"].nunique() > 1  # else none is left to choose by
     }
-    lost = []
-    for (name, *cell), scores in tables.items():
-        without = tables.get(("none", *cell))
-        if name == "none" or without is None or scores.empty or _is_a_copy(name, cell):
-            continue
-        for seed in scores.columns.intersection(without.columns):
-            others = scores.drop(columns=seed).mean(axis=1)
-            rate = without.drop(columns=seed).mean(axis=1).idxmax()[0]
-            tried = others.index.get_level_values("learning_rate")
-            kept = others[tried.isin(_nearest(set(tried), rate))].idxmax()
-            lost.append(((name, *cell), scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]))
-    frame = pd.DataFrame(lost, columns=["cell", "lost"])
-    # What is kept is the same for all regularizations of a schedule and an optimizer.
-    return over_cells(frame.groupby(frame["cell"].str[1:])["lost"].mean())
+    found = {}
+    for what, place, reference in (
+        ("regularizations", 0, "none"),
+        ("schedules", 1, "simultaneous"),
+    ):
+        lost = []
+        for cell, scores in tables.items():
+            tuned = (*cell[:place], reference, *cell[place + 1 :])
+            if cell == tuned or tuned not in tables or scores.empty or _is_a_copy(*cell):
+                continue
+            # What is kept is the same for all that keep it: one mean of it.
+            lost += [(tuned, value) for value in _lost(scores, tables[tuned])]
+        if lost:
+            means = pd.DataFrame(lost, columns=["tuned", "lost"]).groupby("tuned")["lost"].mean()
+            found[what] = means.replace([np.inf, -np.inf], np.nan).dropna()
+    return each(found)
+
+
+def _lost(scores, tuned):
+    """By each tuning seed, the score at a kept rate less that at the best one; tables with a row a setting."""
+    for seed in scores.columns.intersection(tuned.columns):
+        others = scores.drop(columns=seed).mean(axis=1)
+        rate = tuned.drop(columns=seed).mean(axis=1).idxmax()[0]
+        tried = others.index.get_level_values("learning_rate")
+        kept = others[tried.isin(_nearest(set(tried), rate))].idxmax()
+        yield scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]
 
 
 def _nearest(tried, rate):
@@ -252,6 +265,6 @@ def _nearest(tried, rate):
     return [*sorted(below)[-1:], *sorted(above)[:1]]
 
 
-def _is_a_copy(regularization, cell):
+def _is_a_copy(regularization, schedule, optimizer):
     """Whether runs are those of Adam again: with its decay tuned AdamW is Adam."""
-    return "decay" in regularization and cell[1] == "AdamW"
+    return "decay" in regularization and optimizer == "AdamW"

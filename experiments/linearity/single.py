@@ -120,7 +120,8 @@ def answer(rows: pd.DataFrame) -> str:
     start = found[found["after"] == 0]
     mean = start.groupby(["way", "steps"])["removed"].mean()
     best = {name: mean[f"{name} direction", 1] for name in ("gradient", "Adam's", "Newton's")}
-    text = f"""**Of the three directions tried no single step is enough, however well its length is chosen.**
+    text = f"""**Of the three directions tried, the gradient, Adam's and Newton's, no single step is enough, however well
+its length is chosen.**
 A straight line to the goal exists, but to know it one must have trained already. From a new
 start, the exact best step along the gradient removes {best["gradient"]:.0%} of the loss, along Adam's direction
 {best["Adam's"]:.0%}, along

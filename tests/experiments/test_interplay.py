@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.interplay import experiment, grid, measures, start, variance
+from experiments.interplay import experiment, figures, grid, measures, start, variance
 from experiments.interplay.claims import CLAIMS, Claim, Measured, above, apart
 from layerwise.comparison import frames, settings
 from tests.comparison import problems
@@ -166,8 +166,12 @@ def test_the_answer_and_the_figure_hold_every_claim_and_regularization(frames_of
     text = experiment.answer(frames_of_a_course, "`a command`")
     assert all(claim.says in text for claim in CLAIMS.values())
     assert "| schedule with optimizer |" in text
-    axes = experiment.figure(frames_of_a_course.runs).axes
+    axes = figures.scores(frames_of_a_course.runs).axes
     assert [axis.get_title() for axis in axes[:2]] == ["simultaneous", "greedy"]
+    axes = figures.claims(experiment.judged(frames_of_a_course)).axes
+    assert [axis.get_title().replace("\n", " ") for axis in axes] == [
+        claim.says for claim in CLAIMS.values()
+    ]
 
 
 def test_the_loss_by_tuning_apart_is_of_seeds_that_did_not_choose():
@@ -192,6 +196,22 @@ def test_the_loss_by_tuning_apart_is_of_seeds_that_did_not_choose():
         best = 0.1 if row["regularizer"] == "none" else 0.01
         row["best_validation_score"] -= 0.2 * (row["learning_rate"] != best)
     assert claim.verdict(claim.measure(of(rows))) == "holds"
+    assert list(claim.measure(of(rows))["what"]) == ["regularizations"]
+
+
+def test_a_rate_that_is_best_for_all_layers_at_once_is_kept_by_other_schedules():
+    rows = []
+    for optimizer in ("SGD", "Adam", "RMSprop"):
+        for schedule, best in (("simultaneous", 0.1), ("greedy", 0.1), ("turns", 0.01)):
+            for rate in (0.01, 0.1):
+                for seed in range(3):
+                    row = problems.run_row(schedule, seed, "tune", rate, optimizer=optimizer)
+                    row["best_validation_score"] = 0.9 - 0.2 * (rate != best) - 0.01 * (rate == 0.1)
+                    row["model.strength"] = "none"
+                    rows.append(row)
+    found = CLAIMS["together"].measure(of(rows)).set_index("what")
+    # Of two other schedules one loses 0.21, the other nothing.
+    assert found.loc["schedules", "value"] == pytest.approx(-0.105)
 
 
 def test_a_claim_of_a_difference_has_no_opposite():

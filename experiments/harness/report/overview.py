@@ -21,7 +21,7 @@ def text(root: Path) -> str:
         lines += [f"## {number}. {question.title}", f"> {question.text}"]
         own = of_question(found, question.experiments)
         for one in own:
-            lines += entry(one)
+            lines += entry(one, question.figures.get(one.name, ()))
         if not own:
             lines.append("No experiment has answered this yet.")
     rest = [one for one in found if not any(one.name in q.experiments for q in QUESTIONS)]
@@ -44,14 +44,13 @@ def of_question(found: list[Answered], names: tuple[str, ...]) -> list[Answered]
     return [one for name in names for one in found if one.name == name]
 
 
-def entry(one: Answered) -> list[str]:
-    """Heading, answer in short, figure and link of an experiment."""
+def entry(one: Answered, names: tuple[str, ...] = ()) -> list[str]:
+    """Heading, answer in short, figures of these names (else the first) and link of an experiment."""
     lines = [f"### {one.where}"]
     if one.short:
         lines.append(one.short)
-    if one.figures:
-        figure = one.figures[0]
-        lines.append(f"![{in_words(figure)}]({one.where}/{figure.name})")
+    shown = [path for path in one.figures if path.stem in names] or one.figures[:1]
+    lines += [f"![{in_words(figure)}]({one.where}/{figure.name})" for figure in shown]
     lines.append(f"[The whole answer, with its numbers]({one.where}/answer.md)")
     return lines
 

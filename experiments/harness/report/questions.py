@@ -11,11 +11,13 @@ class Question:
         title: In a few words.
         text: As it was asked.
         experiments: Their names, the main one first.
+        figures: The names of the figures that an experiment's answer in short is shown with; else its first one.
     """
 
     title: str
     text: str
     experiments: tuple[str, ...]
+    figures: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 QUESTIONS = (
@@ -33,6 +35,7 @@ QUESTIONS = (
         "might have reversed its direction, and the real update must have the other sign. Is gradient descent broken, and "
         "would a correct one need only a single step?",
         ("linearity", "published"),
+        {"linearity": ("line", "single")},
     ),
     Question(
         "What if weights depend on each other?",
@@ -41,6 +44,7 @@ QUESTIONS = (
         "works on pictures, where pixels are extremely dependent. Is this what convolutions address: fewer, less dependent "
         "weights?",
         ("dependence",),
+        {"dependence": ("two-weights", "pictures")},
     ),
     Question(
         "How do regularization and optimizers interact?",
