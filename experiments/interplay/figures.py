@@ -39,7 +39,7 @@ def claims(numbers: pd.DataFrame) -> Figure:
         holds, against = claim.sides(own)
         said = holds.map({True: "speaks for it", False: "within chance"})
         colors = said.mask(against, "speaks against it").map(COLORS)
-        finite = own[["low", "high"]].replace([np.inf, -np.inf], np.nan)
+        finite = own[["value", "low", "high"]].replace([np.inf, -np.inf], np.nan)
         least, most = finite.min(axis=None), finite.max(axis=None)
         for place, (row, color) in enumerate(zip(own.itertuples(), colors, strict=True)):
             field.plot((max(row.low, least), min(row.high, most)), (place, place), color=color)
