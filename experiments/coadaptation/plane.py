@@ -92,7 +92,7 @@ def answer(rows: pd.DataFrame) -> str:
     )
     rate = (apart["converges"] - together["converges"]).idxmax()
     joint, turns = (of.loc[rate, "converges"] for of in (together, apart))
-    rare = "Endless cycles are rare" if cycling["cycles"] < 0.05 else "Endless cycles are common"
+    rare = f"Endless cycles of two weights are {'rare' if cycling['cycles'] < 0.05 else 'common'}"
     text = f"""**{rare}: plain descent and momentum converge or diverge, and rate and start decide which.**
 Starts of w and v from -4 to 4 ({len(FINE)} by {len(FINE)}), told after {LATE[-1]:,} steps of one
 learning rate. Of the starts of any map at most {cycling["cycles"]:.1%} cycle ({cycling["optimizer"]},

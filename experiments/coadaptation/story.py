@@ -25,7 +25,7 @@ WAYS = {
 LABELS = {
     "both at once, rate for w": f"both at once, both at w's rate, {ALONE[0]:g}",
     "both at once, rate for v": f"both at once, both at v's rate, {ALONE[1]:g}",
-    "both at once, each its own rate": "both at once, each at its own: so for ever",
+    "both at once, each its own rate": "both at once, each at its own: back and forth for ever",
     "in turn, each its own rate": "in turn, each at its own",
 }
 ONE_RATE = {  # both at once: way, and its optimizer

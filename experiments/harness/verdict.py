@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEVEL = 0.05  # of p values, which are corrected over the schedules of a task
+APART = 1.5  # the median of two tasks stands for neither where one is so many times the other
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
@@ -85,21 +86,32 @@ def ties(comparison: Comparison) -> str:
 def spread(ratios: pd.Series) -> str:
     """The median over tasks, as a multiple; with the least and the largest where there are others.
 
+    Of an even number of tasks the median lies between two. Where these are far apart no task is near it: both are given.
+
     Example:
     >>> import pandas as pd
     >>> from experiments.harness import verdict
     >>> verdict.spread(pd.Series([1.5, 2.0, float("inf")]))
     '2× (1.5× to ∞)'
+    >>> verdict.spread(pd.Series([0.1, 0.2, 1.6, 1.7]))
+    '0.2× or 1.6× (0.1× to 1.7×)'
     """
     ordered = np.sort(ratios.dropna())
     if not len(ordered):
         return "no task reached"
-    middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]]
-    middle = middle[1] if np.isinf(middle).any() else middle.mean()
-    least, median, most = (
-        "∞" if np.isinf(value) else f"{value:.2g}×" for value in (ordered[0], middle, ordered[-1])
-    )
-    return median if least == most else f"{median} ({least} to {most})"
+    below, above = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    near = above <= APART * below
+    middle = [(below + above) / 2] if near else [below, above]
+    median = " or ".join(map(_multiple, middle))
+    if ordered[0] == ordered[-1]:
+        return median
+    if not near and len(ordered) == 2:
+        return f"{_multiple(below)} and {_multiple(above)}"
+    return f"{median} ({_multiple(ordered[0])} to {_multiple(ordered[-1])})"
+
+
+def _multiple(value):
+    return "∞" if np.isinf(value) else f"{value:.2g}×"
 
 
 def sentence(rows: pd.DataFrame, name: str) -> str:
@@ -110,7 +122,7 @@ def sentence(rows: pd.DataFrame, name: str) -> str:
         name: What the kind is called, as the beginning of a sentence.
     """
     n, score = len(rows), rows["score"].value_counts()
-    cells = f"the median of {n} cells, with the least and the largest; " if n > 1 else ""
+    cells = f"the median of {n} cells, with the least and the largest; " if n > 2 else ""
     return (
         f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
         f"score ({cells}{rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got there), beyond chance "
@@ -180,7 +192,8 @@ def figure(rows: pd.DataFrame) -> Figure:
     for place in range(len(schedules) - 1):
         axis.axhline(place + 0.5, color="0.85", linewidth=0.8)
     axis.set_title(
-        "Left of 1: cheaper than moving all layers at once. Hollow: within chance", fontsize=10
+        "Left of 1: cheaper than moving all layers at once. Hollow: the difference is within chance",
+        fontsize=10,
     )
     marks = [(color, "o", kind) for kind, color in colors.items()]
     if len(shapes) > 1:

@@ -74,6 +74,11 @@ class Claim:
             )
         return "does not hold: the opposite" if against.all() else "cannot be told here"
 
+    @property
+    def arrow(self) -> str:
+        """To which side of zero what is measured speaks for the claim; nothing where both do."""
+        return {above: "→", below: "←"}.get(self.holds, "")
+
     def sides(self, rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
         """Which of some rows speak for the claim, and which against it."""
         clear = self.holds(rows)
@@ -168,7 +173,7 @@ CLAIMS = {
     ),
     "together": Claim(
         "Techniques must be tuned together.",
-        "validation score lost where the rate is kept that is best without the regularization, or for all layers at once",
+        "validation score with a learning rate tuned elsewhere, less that with its own",
         lambda m: apart_from_tuning(m.runs),
         below,
     ),

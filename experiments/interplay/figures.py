@@ -23,14 +23,17 @@ COLORS = {"speaks for it": "C2", "within chance": "0.6", "speaks against it": "C
 def claims(numbers: pd.DataFrame) -> Figure:
     """A field a claim: what was measured of it in each cell, or over all, with its interval, coloured by what it says.
 
+    An arrow shows the side that speaks for the claim.
+
     Args:
         numbers: Rows of `experiment.judged`.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     rows = -(-len(CLAIMS) // COLUMNS)
-    drawn = Figure(figsize=(4.6 * COLUMNS, 2.5 * rows), layout="constrained")
+    drawn = Figure(figsize=(4.9 * COLUMNS, 2.9 * rows), layout="constrained")
     fields = drawn.subplots(rows, COLUMNS, squeeze=False).ravel()
     for field in fields[len(CLAIMS) :]:
         field.set_visible(False)
@@ -45,15 +48,21 @@ def claims(numbers: pd.DataFrame) -> Figure:
             field.plot((max(row.low, least), min(row.high, most)), (place, place), color=color)
             field.plot(row.value, place, "o", color=color, markersize=4)
         field.axvline(0, color="0.25", linestyle="--", linewidth=1)
-        labels = own["what"] if len(own) < 5 else [""] * len(own)
-        field.set_yticks(range(len(own)), labels, fontsize=7)
+        field.set_yticks(range(len(own)), own["what"], fontsize=7 if len(own) < 8 else 5)
         field.set_ylim(len(own) - 0.4, -0.6)
+        field.xaxis.set_major_locator(MaxNLocator(5))
         field.tick_params("x", labelsize=7)
         field.set_title(textwrap.fill(claim.says, 46), fontsize=9)
-        field.set_xlabel(textwrap.fill(claim.number, 64), fontsize=7)
-        field.set_ylabel(f"{len(own)} cells" if len(own) >= 5 else "", fontsize=8)
+        field.set_xlabel(textwrap.fill(f"{claim.number} {claim.arrow}".strip(), 60), fontsize=7)
     handles = [Line2D([], [], color=color, marker="o", label=say) for say, color in COLORS.items()]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    title = "95 % intervals, of a claim's cells for all of them at once; an arrow: to this side speaks for the claim"
+    drawn.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=len(handles),
+        frameon=False,
+        title=title,
+    )
     return drawn
 
 

@@ -1,5 +1,6 @@
 """What the claims about regularization and optimizers are decided by: numbers with intervals, from runs and probes."""
 
+import collections
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -211,11 +212,11 @@ def _at_equal_loss(one, other):
 
 def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     """What is lost in validation score where the learning rate that was tuned without a regularization is kept with it, and
-    where the one that was tuned for all layers at once is kept by another schedule.
+    where the one that was tuned for all layers at once is kept by another schedule: a row a regularization and schedule.
 
     Each tuning seed is left out once: what is best on the others, at any rate and at the kept one, is scored on it. (The
-    best of many on the same seeds would look better than the best of few by chance alone.) Where the kept rate was not
-    tried, the better of the two that enclose it stands for it: one side may be too large.
+    best of many on the same seeds would look better than the best of few by chance alone.) All but the rate is chosen anew.
+    A cell counts where every rate that would be kept was tried in it.
     """
     tune = runs[runs["phase"] == "tune"]
     knobs = [name for name in ("model.strength", "optimizer.weight_decay") if name in tune]
@@ -228,22 +229,19 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
         for cell, own in tune.groupby(["regularizer", *CELL])
         if own["seed"].nunique() > 1  # else none is left to choose by
     }
-    found = {}
-    for what, place, reference in (
-        ("regularizations", 0, "none"),
-        ("schedules", 1, "simultaneous"),
+    found = collections.defaultdict(list)
+    for place, reference, kept in (
+        (0, "none", "tuned without, used with {}"),
+        (1, "simultaneous", "tuned for all layers at once, used by {}"),
     ):
-        lost = []
         for cell, scores in tables.items():
             tuned = (*cell[:place], reference, *cell[place + 1 :])
             if cell == tuned or tuned not in tables or scores.empty or _is_a_copy(*cell):
                 continue
-            # What is kept is the same for all that keep it: one mean of it.
-            lost += [(tuned, value) for value in _lost(scores, tables[tuned])]
-        if lost:
-            means = pd.DataFrame(lost, columns=["tuned", "lost"]).groupby("tuned")["lost"].mean()
-            found[what] = means.replace([np.inf, -np.inf], np.nan).dropna()
-    return each(found)
+            lost = [*_lost(scores, tables[tuned])]
+            if lost and not np.isnan(lost).any():
+                found[kept.format(cell[place])].append(np.mean(lost))
+    return each({what: values for what, values in found.items() if len(values) > 1})
 
 
 def _lost(scores, tuned):
@@ -251,18 +249,11 @@ def _lost(scores, tuned):
     for seed in scores.columns.intersection(tuned.columns):
         others = scores.drop(columns=seed).mean(axis=1)
         rate = tuned.drop(columns=seed).mean(axis=1).idxmax()[0]
-        tried = others.index.get_level_values("learning_rate")
-        kept = others[tried.isin(_nearest(set(tried), rate))].idxmax()
-        yield scores.loc[kept, seed] - scores.loc[others.idxmax(), seed]
-
-
-def _nearest(tried, rate):
-    """The rate where it was tried, or nearly; else the next below and the next above, of those there are."""
-    for one in tried:
-        if np.isclose(one, rate, rtol=0.05):
-            return [one]
-    below, above = ([one for one in tried if sign * (one - rate) > 0] for sign in (-1, 1))
-    return [*sorted(below)[-1:], *sorted(above)[:1]]
+        kept = others[np.isclose(others.index.get_level_values("learning_rate"), rate, rtol=0.05)]
+        if kept.empty:
+            yield np.nan
+        else:
+            yield scores.loc[kept.idxmax(), seed] - scores.loc[others.idxmax(), seed]
 
 
 def _is_a_copy(regularization, schedule, optimizer):

@@ -155,8 +155,8 @@ def draw(rows: pd.DataFrame) -> "Figure":
             column[0].fill_between(
                 share.mean().index, 100 * share.min(), 100 * share.max(), alpha=0.2
             )
-        column[0].axhline(100, color="0.4", linestyle="--")
-        column[0].axhline(0, color="crimson", linestyle=":")
+        column[0].axhline(100, color="0.4", linestyle="--", label="as predicted")
+        column[0].axhline(0, color="crimson", linestyle=":", label="below: the loss rises")
         column[0].set(xscale="log", xlabel="learning rate", title=net, ylim=(-150, 130))
         column[0].legend(fontsize=8)
         for (rate, cell), color in zip(
@@ -166,8 +166,10 @@ def draw(rows: pd.DataFrame) -> "Figure":
             column[1].plot(share.index, share, "o-", color=color, label=f"rate {rate:g}")
         column[1].set(xlabel="block (0: next to the input, moves first)")
         column[1].legend(fontsize=8)
-    axes[0, 0].set_ylabel("change of the loss,\n% of what the line predicts")
-    axes[1, 0].set_ylabel("weights whose gradient has turned\nafter the blocks before moved, %")
+    axes[0, 0].set_ylabel("change of the loss, % of what the\nline predicts (mean, all seeds)")
+    axes[1, 0].set_ylabel(
+        "weights whose gradient has turned after the\nblocks before moved, %, mean of all moments"
+    )
     return figure
 
 
