@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,7 +165,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     several = [c for c in ("dataset", "model", "regularizer") if rows[c].nunique() > 1] or ["model"]
     kinds = [", ".join(words) for words in rows[several].itertuples(index=False)]
     colors = dict(zip(dict.fromkeys(kinds), sns.color_palette("colorblind"), strict=False))
-    shapes = dict(zip(dict.fromkeys(rows["optimizer"]), "osD^v", strict=False))
+    shapes = dict(zip(dict.fromkeys(rows["optimizer"]), itertools.cycle("osD^v")))
     schedules = list(dict.fromkeys(rows["schedule"]))
     finite = rows["ratio"].replace(np.inf, np.nan)
     right = 2 * max(finite.max(), 2.0)
