@@ -77,18 +77,17 @@ def answer(folder: Path) -> str:
     Raises:
         FileNotFoundError: Nothing was measured.
     """
-    if not any(rows.path(folder, part).exists() for part in PARTS):
+    found = [(load(part), rows.read(folder, part)) for part in PARTS]
+    if all(own.empty for _, own in found):
         raise FileNotFoundError(
             f"no tables of cost in {folder}/. Run it first: python -m experiments run cost"
         )
     columns = {}
-    for part in PARTS:
-        for place, here in rows.read(folder, part).groupby(list(rows.IDENTITY), sort=False):
-            columns.setdefault(", ".join(place), []).extend(load(part).answer(here))
+    for part, own in found:
+        for place, here in own.groupby(list(rows.IDENTITY), sort=False):
+            columns.setdefault(", ".join(place), []).extend(part.answer(here))
     table = markdown.table(columns)
-    sentences = [
-        f"- {said}" for part in PARTS for said in load(part).short(rows.read(folder, part))
-    ]
+    sentences = [f"- {said}" for part, own in found for said in part.short(own)]
     return "\n".join(["**In short**", "", *sentences, "", table]) if sentences else table
 
 

@@ -23,7 +23,7 @@ import layerwise
 from experiments.cost.part import Part
 from experiments.cost.settings import Settings
 from experiments.cost.settings import settings as settings_of
-from experiments.harness import figures
+from experiments.harness import figures, markdown
 from experiments.harness.devices import device_peak, require, reset_device_peak
 from experiments.harness.networks import Network
 from experiments.harness.timing import Planned, Training
@@ -213,10 +213,7 @@ def short(rows: pd.DataFrame) -> Iterator[str]:
         if not {"simultaneous", "keep", "drop"} <= set(added):
             continue
         ratios = {way: added[way] / added["simultaneous"] for way in ("keep", "drop")}
-        kept, dropped = (
-            ", ".join(f"{value:.2g} ({place})" for place, value in ratio.items())
-            for ratio in ratios.values()
-        )
+        kept, dropped = (markdown.listed(ratio, ratio.index) for ratio in ratios.values())
         yield (
             f"While the largest block moves ({network}, Adam), training adds {kept} times as much memory as while all "
             f'move, and {dropped} where `state="drop"` gives back what the optimizer keeps of the others.'

@@ -92,19 +92,23 @@ def figure(table: pd.DataFrame) -> "Figure | None":
 
 def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Runs an hour at once over one by one."""
-    for _, row in rows[rows["unit"].eq("ratio") & rows["variant"].ne("1 at once")].iterrows():
+    for _, row in _ratios(rows).iterrows():
         yield f"{row['quantity']}, {row['variant']}, {row['network']}", markdown.median(row)
 
 
 def short(rows: pd.DataFrame) -> Iterator[str]:
     """A sentence for each network: how many times as many runs an hour, by how many go at once."""
-    shown = rows[rows["unit"].eq("ratio") & rows["variant"].ne("1 at once")]
-    for (network, device), found in shown.groupby(["network", "device"], sort=False):
-        ratios = ", ".join(f"{row['value']:.2g} ({row['variant']})" for _, row in found.iterrows())
+    for (network, device), found in _ratios(rows).groupby(["network", "device"], sort=False):
+        ratios = markdown.listed(found["value"], found["variant"])
         yield (
             f"Runs as one batch of runs ({network}, hand-written on JAX, {device}): {ratios} times as many an hour as one "
             "by one."
         )
+
+
+def _ratios(rows):
+    """The rows of several at once over one by one."""
+    return rows[rows["unit"].eq("ratio") & rows["variant"].ne("1 at once")]
 
 
 PART = Part("seeds", measure, {"seeds": figure}, answer, short)

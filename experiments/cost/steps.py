@@ -116,11 +116,9 @@ def short(rows: pd.DataFrame) -> Iterator[str]:
     where = ["backend", *(name for name in ("device", "dtype") if means[name].nunique() > 1)]
     for (network, n), found in means.groupby(["network", "n_blocks"], sort=False):
         places = found[where].agg(", ".join, axis=1)
-        taken = [
-            f"{value:.2g} ({place})" for value, place in zip(found["value"], places, strict=True)
-        ]
+        taken = markdown.listed(found["value"], places)
         yield (
-            f"A step that moves one of {n:g} blocks ({network}) takes {', '.join(taken)} times as long as one that "
+            f"A step that moves one of {n:g} blocks ({network}) takes {taken} times as long as one that "
             "moves all."
         )
 

@@ -53,3 +53,14 @@ def median(row: pd.Series, factor: float = 1) -> str:
     if pd.isna(row["low"]):
         return text
     return f"{text} ({row['low'] * factor:.3g} to {row['high'] * factor:.3g})"
+
+
+def listed(values: Iterable[float], names: Iterable[str]) -> str:
+    """Values to two digits, each with its name.
+
+    Example:
+    >>> from experiments.harness import markdown
+    >>> markdown.listed([0.532, 0.39], ["jax", "torch"])
+    '0.53 (jax), 0.39 (torch)'
+    """
+    return ", ".join(f"{value:.2g} ({name})" for value, name in zip(values, names, strict=True))
