@@ -141,7 +141,8 @@ def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
         found.append(
             f"{schedule[0].upper()}{schedule[1:]}: beyond chance cheaper than moving all layers at once in "
             f"{counts.get('cheaper', 0)} of {len(own)} networks and dearer in {counts.get('dearer', 0)}. Its FLOPs to the "
-            f"target over theirs, medians over networks with the least and the largest: {'; '.join(costs)}."
+            f"target over theirs (of two networks both; of more the median, with the least and the largest): "
+            f"{'; '.join(costs)}."
         )
     early = convergence.first_stage(comparison.runs)
     return [*found, *([early] if early else []), _baseline(comparison)]

@@ -11,6 +11,7 @@ from experiments.cost.process import measured
 from experiments.harness import answers, figures, markdown, rows
 from experiments.harness.experiment import Experiment, results_folder
 
+QUESTION = "What does a step that moves one block cost in time, memory and compilation?"
 BACKENDS = ("tensorflow", "jax", "torch")
 GPU_BACKENDS = ("jax", "torch")
 
@@ -88,7 +89,8 @@ def answer(folder: Path) -> str:
             columns.setdefault(", ".join(place), []).extend(part.answer(here))
     table = markdown.table(columns)
     sentences = [f"- {said}" for part, own in found for said in part.short(own)]
-    return "\n".join(["**In short**", "", *sentences, "", table]) if sentences else table
+    short = ["**In short**", "\n".join(sentences)] if sentences else []
+    return "\n\n".join([f"# {QUESTION}", *short, table])
 
 
 def check_installed(backends: Sequence[str], parts: Sequence[str]) -> None:
@@ -108,7 +110,7 @@ def check_installed(backends: Sequence[str], parts: Sequence[str]) -> None:
 
 
 EXPERIMENT = Experiment(
-    question="What does a step that moves one block cost in time, memory and compilation?",
+    question=QUESTION,
     add_arguments=add_arguments,
     run=run,
     plot=plot,

@@ -206,16 +206,22 @@ def answer(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def short(rows: pd.DataFrame) -> Iterator[str]:
-    """A sentence for each network: peaks of memory with and without what resting blocks hold, over all layers at once."""
-    peaks = rows[rows["quantity"].eq("peak resident memory")]
-    for network, here in peaks.groupby("network", sort=False):
+    """A sentence for each network: peaks of memory with and without what resting blocks hold, over all layers at once; on a
+    GPU those of its own memory.
+    """
+    on_gpu = rows["quantity"].eq("peak device memory").any()
+    quantity = "peak device memory" if on_gpu else "peak resident memory"
+    taken = (
+        "takes {} times as much of the GPU's memory" if on_gpu else "adds {} times as much memory"
+    )
+    for network, here in rows[rows["quantity"].eq(quantity)].groupby("network", sort=False):
         added = here.pivot_table("value", "backend", "variant", sort=False)
         if not {"simultaneous", "keep", "drop"} <= set(added):
             continue
         ratios = {way: added[way] / added["simultaneous"] for way in ("keep", "drop")}
         kept, dropped = (markdown.listed(ratio, ratio.index) for ratio in ratios.values())
         yield (
-            f"While the largest block moves ({network}, Adam), training adds {kept} times as much memory as while all "
+            f"While the largest block moves ({network}, Adam), training {taken.format(kept)} as while all "
             f'move, and {dropped} where `state="drop"` gives back what the optimizer keeps of the others.'
         )
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from experiments.dependence import picture_answer, quadratics, slices
 
 QUESTION = (
+    "Weights depend on each other: is the gradient still the steepest direction, also on pictures?"
+)
+ASKED = (
     "> Each partial derivative holds the other weights constant. If two weights are dependent, increasing both might "
     "decrease the loss even more, and we miss it. Is the gradient still the steepest direction? I am surprised "
     "that it works "
@@ -39,7 +42,8 @@ def answer(folder: Path) -> str:
     command = json.loads((folder / "command.json").read_text())
     return "\n\n".join(
         [
-            QUESTION,
+            f"# {QUESTION}",
+            ASKED,
             "**In short**",
             "\n".join(f"- {sentence}" for short, _ in parts for sentence in short),
             *(full for _, full in parts),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import layerwise
 from experiments.dependence import picture_answer, pictures, quadratics, slices
-from experiments.dependence.answer import answer
+from experiments.dependence.answer import QUESTION, answer
 from experiments.harness import answers, comparisons
 from experiments.harness.data import load
 from experiments.harness.experiment import Experiment
@@ -106,7 +106,7 @@ def _command(options):
 
 
 EXPERIMENT = Experiment(
-    question="Weights depend on each other: is the gradient still the steepest direction, also on pictures?",
+    question=QUESTION,
     add_arguments=add_arguments,
     run=run,
     plot=plot,

@@ -142,8 +142,8 @@ PANELS = {
         intervals.median,
     ),
     "test_score": ("Test accuracy (more is better)", False, intervals.mean),
-    "within_layers": ("Times too far that weights of a layer go together", True, intervals.mean),
-    "between_layers": ("Times too far that layers go together", True, intervals.mean),
+    "within_layers": ("Curvature of a layer's weights, together over apart", True, intervals.mean),
+    "between_layers": ("Curvature of layers, together over apart", True, intervals.mean),
 }
 
 

@@ -20,8 +20,8 @@ COLUMNS = {
     ),
     "test_score": ("test accuracy, %", intervals.mean, 100, "{:.1f}"),
     "score_gap": ("accuracy gap, points", intervals.mean, 100, "{:.1f}"),
-    "within_layers": ("weights of a layer, times too far", intervals.mean, 1, "{:.1f}"),
-    "between_layers": ("layers, times too far", intervals.mean, 1, "{:.2f}"),
+    "within_layers": ("weights of a layer, together over apart", intervals.mean, 1, "{:.1f}"),
+    "between_layers": ("layers, together over apart", intervals.mean, 1, "{:.2f}"),
 }
 
 
@@ -65,8 +65,8 @@ def answer(folder: Path) -> tuple[list[str], str] | None:
         "fixed permutation of the pixels; centred, less the mean image; whitened, centred and decorrelated (ZCA).\n\n"
         "| pixels | correlation of neighbours | condition number of the covariance | mean square in one direction |\n"
         f"| --- | --- | --- | --- |\n{pictured}\n\n{markdown_table(header, shown)}\n\n"
-        "Times too far: the curvature along a step over that of its parts, moved one at a time (1: they do not feel each "
-        f"other); seen after {looks.STEPS} steps at rate {looks.RATE:g}, the same for all.\n\n"
+        "Together over apart: the curvature along a step over that along its parts, moved one at a time (1: they do not "
+        f"feel each other); seen after {looks.STEPS} steps at rate {looks.RATE:g}, the same for all.\n\n"
         + "\n".join(f"- {sentence}" for sentence in _sentences(rows, forms))
     )
     return _short(rows), full

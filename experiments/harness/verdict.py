@@ -85,7 +85,7 @@ def ties(comparison: Comparison) -> str:
 
 
 def spread(ratios: pd.Series) -> str:
-    """The median over tasks, as a multiple; with the least and the largest where there are others.
+    """The median over tasks, as a multiple, with the least and the largest; of two tasks both.
 
     Of an even number of tasks the median lies between two. Where these are far apart no task is near it: both are given.
 
@@ -96,17 +96,18 @@ def spread(ratios: pd.Series) -> str:
     '2× (1.5× to ∞)'
     >>> verdict.spread(pd.Series([0.1, 0.2, 1.6, 1.7]))
     '0.2× or 1.6× (0.1× to 1.7×)'
+    >>> verdict.spread(pd.Series([0.9, 1.0]))
+    '0.9× and 1×'
     """
     ordered = np.sort(ratios.dropna())
     if not len(ordered):
         return "no task reached"
     below, above = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    near = above <= APART * below
-    middle = [(below + above) / 2] if near else [below, above]
+    middle = [(below + above) / 2] if above <= APART * below else [below, above]
     median = " or ".join(map(_multiple, middle))
-    if ordered[0] == ordered[-1]:
+    if _multiple(ordered[0]) == _multiple(ordered[-1]):
         return median
-    if not near and len(ordered) == 2:
+    if len(ordered) == 2:
         return f"{_multiple(below)} and {_multiple(above)}"
     return f"{median} ({_multiple(ordered[0])} to {_multiple(ordered[-1])})"
 
@@ -143,9 +144,7 @@ def by_network(rows: pd.DataFrame) -> list[str]:
         [schedule, *(spread(own["ratio"]) for _, own in cells.groupby("model", sort=False))]
         for schedule, cells in rows.groupby("schedule", sort=False)
     ]
-    title = (
-        "**FLOPs to the target, by network** (the least and the largest of its tasks in brackets)"
-    )
+    title = "**FLOPs to the target, by network** (of two tasks both; of more the median, with the least and the largest)"
     return [title, markdown_table(["schedule", *networks], lines)]
 
 

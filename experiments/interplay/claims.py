@@ -173,7 +173,7 @@ CLAIMS = {
     ),
     "together": Claim(
         "Techniques must be tuned together.",
-        "validation score with a learning rate tuned elsewhere, less that with its own",
+        "validation score with a learning rate that is carried over, less that with its own",
         lambda m: apart_from_tuning(m.runs),
         below,
     ),

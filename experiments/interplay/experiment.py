@@ -118,9 +118,9 @@ def answer(found: Measured, commands: str) -> str:
         "\n".join(
             f"- {said}"
             for said in (
+                *in_short({line[0]: line[1] for line in lines}),
                 *_apart(numbers),
                 *what_matters(explained),
-                *in_short({line[0]: line[1] for line in lines}),
             )
         ),
         "![Each claim by what was measured of it](claims.png)",
@@ -152,17 +152,27 @@ def judged(found: Measured) -> pd.DataFrame:
 
 
 def _apart(numbers):
-    """What the rate costs that was tuned elsewhere, in a sentence."""
+    """What a learning rate costs that was tuned for something else, in a few sentences."""
     lost = numbers[numbers["claim"] == "together"].dropna(subset=["low"])
-    costs = [
-        f"{-100 * row.value:.2f} [{-100 * row.high:.2f}, {-100 * row.low:.2f}] ({row.what})"
-        for row in lost.itertuples()
-    ]
-    if costs:
-        yield (
-            "Must techniques be tuned together? A learning rate that was tuned elsewhere costs, in points of validation "
-            f"score: {'; '.join(costs)}. (With the other regularizations that rate was not tried.)"
+    if lost.empty:
+        return
+    clear = lost["high"] < 0
+    said = ["Must techniques be tuned together?"]
+    if clear.any():
+        costs = "; ".join(_costs(lost[clear]))
+        said.append(
+            f"A learning rate that is carried over without tuning costs validation score, in points: {costs}."
         )
+    else:
+        said.append("No learning rate that was carried over costs validation score beyond chance.")
+    if not clear.all():
+        said.append(f"Within chance: {'; '.join(_costs(lost[~clear]))}.")
+    yield f"{' '.join(said)} (Of other regularizations it cannot be told: that rate was not tried with them.)"
+
+
+def _costs(lost):
+    for row in lost.itertuples():
+        yield f"{row.what} {-100 * row.value:.2f} [{-100 * row.high:.2f}, {-100 * row.low:.2f}]"
 
 
 def _starts(starts):

@@ -231,8 +231,8 @@ def apart_from_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     }
     found = collections.defaultdict(list)
     for place, reference, kept in (
-        (0, "none", "tuned without, used with {}"),
-        (1, "simultaneous", "tuned for all layers at once, used by {}"),
+        (0, "none", "from no regularization to {}"),
+        (1, "simultaneous", "from all layers at once to {}"),
     ):
         for cell, scores in tables.items():
             tuned = (*cell[:place], reference, *cell[place + 1 :])

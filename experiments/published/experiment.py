@@ -18,6 +18,8 @@ from layerwise.comparison import frames
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+QUESTION = "Do the diagnostics measure what papers report of training?"
+
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
@@ -175,6 +177,8 @@ def answer(folder: Path) -> str:
             f"no rows of published in {folder}/. Run it first: python -m experiments run published"
         )
     lines = [
+        f"# {QUESTION}",
+        "",
         "**In short.** What papers report of training was measured again by `layerwise.diagnostics`, on small nets: what "
         "was found stands beside what was expected.",
         "",
@@ -214,7 +218,7 @@ def figure(rows: pd.DataFrame) -> "Figure":
 
 
 EXPERIMENT = Experiment(
-    question="Do the diagnostics measure what papers report of training?",
+    question=QUESTION,
     add_arguments=add_arguments,
     run=run,
     plot=plot,

@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.backends import backend
 from layerwise.comparison.arrays import Arrays
+from layerwise.comparison.configs import as_text, config_of
 from layerwise.comparison.seeds import derive
 from layerwise.comparison.streams import Streams
 from layerwise.comparison.tasks import Meter, Task, check_labels, checked
@@ -25,6 +26,30 @@ def evaluator_for(
     if isinstance(source, Arrays):
         return Evaluator(source, task, model)
     return StreamEvaluator(source, task)
+
+
+class Evaluators:
+    """Keeps the evaluator that was made last for the next model that is measured in the same way.
+
+    An evaluator's programs take predictions: which model they come from, and what trained it, does not matter to them. So
+    the cells of a task need to compile them once.
+    """
+
+    def __init__(self) -> None:
+        self._source: Any = None
+        self._key: tuple[Any, ...] = ()
+        self._kept: Any = None
+
+    def of(
+        self, source: Arrays | Streams, task: Task, model: keras.Model
+    ) -> "Evaluator | StreamEvaluator":
+        """The evaluator of a model on arrays or streams."""
+        measured = as_text([config_of(task.loss), config_of(task.metric)])
+        key = measured, model.jit_compile, model.run_eagerly
+        if source is not self._source or key != self._key:
+            self._source, self._key = source, key
+            self._kept = evaluator_for(source, task, model)
+        return self._kept
 
 
 class Evaluator:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from layerwise.comparison import frames, settings, tuning
 from layerwise.comparison.budget import Plan
+from layerwise.comparison.evaluator import Evaluators
 from layerwise.comparison.files import readable
 from layerwise.comparison.frames import KEY, TASK
 from layerwise.comparison.grid import Cell, Grid
@@ -180,8 +181,8 @@ def _programs(row):
 
 def _in_turn(grid, chosen, repetitions):
     """Seconds of each of some runs of a task, again and again, beginning with another each time."""
-    planner = Planner(grid)
-    trainers = [Trainer(grid, Cell.of(row), planner) for row in chosen]
+    shared = Planner(grid), Evaluators()
+    trainers = [Trainer(grid, Cell.of(row), *shared) for row in chosen]
     origin = {**frames.environment(), **frames.provenance()}
     rows = []
     try:

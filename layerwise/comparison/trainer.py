@@ -15,7 +15,7 @@ from layerwise.backends.seeding import default_seeds
 from layerwise.comparison import settings
 from layerwise.comparison.budget import Plan
 from layerwise.comparison.configs import config_of
-from layerwise.comparison.evaluator import evaluator_for
+from layerwise.comparison.evaluator import Evaluators
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.outcome import Evaluation, Outcome, in_short
 from layerwise.comparison.placement import stays_on_device
@@ -42,11 +42,18 @@ class Trainer:
         grid: A `Grid`.
         cell: A `Cell` of it.
         planner: The `Planner` by which FLOPs are counted; `None`: one of its own.
+        evaluators: The `Evaluators` that it shares with trainers of other cells; `None`: some of its own.
     """
 
-    def __init__(self, grid: Grid, cell: Cell, planner: Planner | None = None):
+    def __init__(
+        self,
+        grid: Grid,
+        cell: Cell,
+        planner: Planner | None = None,
+        evaluators: Evaluators | None = None,
+    ):
         self.grid, self.cell = grid, cell
-        self._planner = planner or Planner(grid)
+        self._planner, self._evaluators = planner or Planner(grid), evaluators or Evaluators()
         self.source = grid.datasets[cell.dataset].source
         self.model: keras.Model = None  # until the first run
         self.schedule: Any = None
@@ -143,7 +150,7 @@ class Trainer:
         self.model.optimizer.build(self.model.trainable_variables)
         state = _optimizer_state(self.model.optimizer)
         self._state = [(variable, np.array(variable.numpy())) for variable in state]
-        self._evaluator = evaluator_for(self.source, self._task, self.model)
+        self._evaluator = self._evaluators.of(self.source, self._task, self.model)
         self._resident, self._stays = None, stays_on_device(self.model, self.source)
         self.schedule = self.grid.schedule(self.cell, setting)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from layerwise.comparison import frames, settings
 from layerwise.comparison.agenda import Run
 from layerwise.comparison.budget import Plan
+from layerwise.comparison.evaluator import Evaluators
 from layerwise.comparison.grid import Grid
 from layerwise.comparison.outcome import Outcome, in_short
 from layerwise.comparison.planner import Planner
@@ -34,7 +35,7 @@ class Worker:
 
     def __init__(self, grid: Grid, jobs: int, environment: Mapping[str, str]):
         self.grid, self.jobs, self._environment = grid, jobs, environment
-        self._planner = Planner(grid)
+        self._planner, self._evaluators = Planner(grid), Evaluators()
         self._trainer: Trainer | None = None
 
     def environment(self) -> dict[str, str]:
@@ -70,7 +71,7 @@ class Worker:
             if self._trainer is not None:
                 self._trainer.close()
                 gc.collect()
-            self._trainer = Trainer(self.grid, cell, self._planner)
+            self._trainer = Trainer(self.grid, cell, self._planner, self._evaluators)
         return self._trainer
 
     def _result(self, run, plan, outcome):

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import uuid
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import cloudpickle
 from joblib import cpu_count
@@ -76,7 +76,9 @@ class Processes(Workers):
         self._env = {name: os.environ.get(name, value) for name, value in share(count).items()}
         self._comparison = uuid.uuid4().hex
         self._arguments = self._comparison, cloudpickle.dumps(grid), count, self.environment
-        self._executors = [self._start() for _ in range(count)]
+        # A process that starts makes its parent wait until it has imported what it needs: all do so at the same time.
+        with ThreadPoolExecutor(count) as starting:
+            self._executors = list(starting.map(lambda _: self._start(), range(count)))
 
     def submit(self, number: int, run: Run) -> Future:
         try:
@@ -92,7 +94,9 @@ class Processes(Workers):
 
     def _start(self):
         arguments = os.getpid(), *self._arguments
-        return ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
+        started = ProcessPoolExecutor(1, initializer=_begin, initargs=arguments, env=self._env)
+        started.submit(_nothing)  # the first call starts the process
+        return started
 
 
 def share(count: int) -> dict[str, str]:
@@ -104,6 +108,10 @@ def take_share(count: int) -> None:
     """Gives this process its share, but for what its environment says already; read when a backend first computes."""
     for name, value in share(count).items():
         os.environ.setdefault(name, value)
+
+
+def _nothing():
+    """A first call."""
 
 
 def _begin(parent, *arguments):

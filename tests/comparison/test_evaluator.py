@@ -4,7 +4,7 @@ import pytest
 
 import layerwise
 from layerwise.comparison import evaluator
-from layerwise.comparison.evaluator import Evaluator
+from layerwise.comparison.evaluator import Evaluator, Evaluators
 from layerwise.comparison.tasks import Task
 from tests.comparison import problems
 
@@ -46,3 +46,18 @@ def test_standard_error_is_that_of_a_share(in_order):
     evaluator.keep()
     expected = np.sqrt(score * (1 - score) / 1200)
     assert 0.5 * expected < evaluator.standard_error() < 1.6 * expected
+
+
+def test_models_that_are_measured_in_the_same_way_share_an_evaluator():
+    data, others, evaluators = problems.data(), problems.data(), Evaluators()
+
+    def made(data, loss=None):
+        model = problems.net()
+        model.compile()
+        return evaluators.of(data.source, Task.of(model, data, loss), model)
+
+    first = made(data)
+    assert made(data) is first
+    ignoring = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=9)
+    assert made(data, ignoring) is not first
+    assert made(others) is not made(data)

@@ -40,6 +40,12 @@ class Answered:
         return (self.folder / "answer.md").read_text(encoding="utf-8")
 
     @property
+    def title(self) -> str:
+        """The question that it answers: the heading of its answer, else where it is."""
+        heading = re.match(r"# (.*)", self.text)
+        return heading[1] if heading else self.where
+
+    @property
     def short(self) -> str:
         """What the answer says in short, see `in_short`."""
         return in_short(self.text)
