@@ -196,7 +196,7 @@ def test_the_loss_by_tuning_apart_is_of_seeds_that_did_not_choose():
         best = 0.1 if row["regularizer"] == "none" else 0.01
         row["best_validation_score"] -= 0.2 * (row["learning_rate"] != best)
     assert claim.verdict(claim.measure(of(rows))) == "holds"
-    assert list(claim.measure(of(rows))["what"]) == ["tuned without, used with L2"]
+    assert list(claim.measure(of(rows))["what"]) == ["from no regularization to L2"]
     for row in rows:  # a cell counts where the rate that is kept was tried
         row["learning_rate"] *= 1 if row["regularizer"] == "none" else 1.5
     assert claim.verdict(claim.measure(of(rows))) == "was not measured here"
@@ -215,8 +215,8 @@ def test_a_rate_that_is_best_for_all_layers_at_once_is_kept_by_other_schedules()
     found = CLAIMS["together"].measure(of(rows)).set_index("what")["value"]
     assert found.to_dict() == pytest.approx(
         {
-            "tuned for all layers at once, used by greedy": 0,
-            "tuned for all layers at once, used by turns": -0.21,
+            "from all layers at once to greedy": 0,
+            "from all layers at once to turns": -0.21,
         }
     )
 

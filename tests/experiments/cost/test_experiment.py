@@ -53,6 +53,8 @@ def test_figures_and_answer_come_from_the_rows_alone(measured, capsys, monkeypat
     text = capsys.readouterr().out
     assert text == (folder / "answer.md").read_text()
     assert text.splitlines() == [
+        "# What does a step that moves one block cost in time, memory and compilation?",
+        "",
         "|  | jax, a processor, float32 | torch, a processor, float32 |",
         "| --- | --- | --- |",
         "| optimizer state / largest block, dense, drop | 1 | 1 |",
