@@ -93,7 +93,7 @@ def define(
 
 
 KINDS = {
-    "Taking turns, one block at a time,": lambda name: "greedy" not in name and "sweep" not in name,
+    "Taking turns, one block at a time": lambda name: "greedy" not in name and "sweep" not in name,
     "A sweep over all blocks on every batch": lambda name: "sweep" in name,
     "Greedy, one block after the other": lambda name: name == "greedy",
     "Greedy with all blocks at the end": lambda name: name == "greedy, fine-tuned",
@@ -102,7 +102,7 @@ KINDS = {
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
     """What the verdicts say, in a word about one block at a time, then about each kind of schedule."""
-    one_block = of_kind(rows, "Taking turns, one block at a time,")
+    one_block = of_kind(rows, "Taking turns, one block at a time")
     found = [in_a_word(one_block)] if len(one_block) else []
     for name in KINDS:
         own = of_kind(rows, name)
@@ -147,18 +147,17 @@ def by_the_clock(comparison: Comparison) -> str:
     costs = costs[(costs["clock"] == "seconds") & (costs["schedule"] != baseline)]
     each = comparison.seconds_per_update
     each = each[each["schedule"] != baseline]
-    parts = []
-    for name in KINDS:
-        own, updates = of_kind(costs, name), of_kind(each, name)
-        if len(own):
-            parts.append(
-                f"{name[0].lower()}{name[1:]} {verdict.spread(own['ratio'])}, each of its Updates "
-                f"{verdict.spread(updates['ratio'])}"
-            )
-    count = each["repetitions"].min()
+    runs, updates = [
+        "; ".join(
+            f"{name[0].lower()}{name[1:]} {verdict.spread(own['ratio'])}"
+            for name in KINDS
+            if len(own := of_kind(frame, name))
+        )
+        for frame in (costs, each)
+    ]
     return (
-        f"By the clock, over simultaneous training (medians of {count} or more runs of one seed under each schedule, "
-        f"alone on the machine, in turn): {'; '.join(parts)}."
+        f"By the clock to that score, over moving all layers at once: {runs}. A single Update: {updates}. (Medians of "
+        f"{each['repetitions'].min()} or more runs of one seed under each schedule, alone on the machine, in turn.)"
     )
 
 

@@ -59,8 +59,8 @@ def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
     """What the verdicts say about each order, and about each length of a visit."""
     orders, visits = (rows["schedule"].str.split(", ").str[place] for place in (0, 1))
     return [
-        verdict.sentence(own, f"{kind.capitalize()}{words}")
-        for names, words in ((orders, " order"), (visits, " a visit"))
+        verdict.sentence(own, words.format(kind).replace("Visits of sweep", "Sweeps").capitalize())
+        for names, words in ((orders, "{} order"), (visits, "Visits of {}"))
         for kind, own in rows.groupby(names, sort=False)
     ]
 

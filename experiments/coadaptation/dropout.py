@@ -93,7 +93,7 @@ def answer(rows: pd.DataFrame) -> str:
 loss with
 {shares[-1]:g} dropped (measured without dropping) is {slower:.3g} times that without; at the same training loss it
 {_regularizes(list(told_there.values()))}.** The test loss, less that without
-dropout, is {"; ".join(gains)} (below 0: dropout is better; the words are after Holm's
+dropout, is {"; ".join(gains)} (below 0: dropout is better; p values are after Holm's
 correction over the shares). What is gained after as many epochs, but not at the same
 training
 loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that."""
@@ -119,13 +119,13 @@ additivity medians, over
 
 def _regularizes(found):
     """Whether dropout is better where the training loss is the same, from what is told of each share."""
-    better, worse = found.count("better"), found.count("worse")
+    better, worse = (sum(one.startswith(word) for one in found) for word in ("better", "worse"))
     if better:
         return f"tests better at {better} of {len(found)} shares of dropped units, which stopping earlier would not do"
     rest = f", and worse in {worse}" if worse else ""
     return (
-        f"tests clearly better at none of {len(found)} shares of dropped units{rest}: what it gains may be what stopping "
-        "earlier gains"
+        f"tests clearly better at none of {len(found)} shares of dropped units{rest}: nothing was seen that stopping "
+        "earlier would not bring"
     )
 
 
@@ -142,7 +142,7 @@ def _verdicts(rows, shares):
     told = {}
     for (share, gain), p in zip(gains.items(), corrected, strict=True):
         clear = "better" if gain.mean() < 0 else "worse"
-        told[share] = clear if p < 0.05 else "not told from 0"
+        told[share] = f"{clear}, p = {p:.2g}" if p < 0.05 else f"not told from 0, p = {p:.2g}"
     return told
 
 

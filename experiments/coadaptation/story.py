@@ -70,9 +70,10 @@ def answer(rows: pd.DataFrame) -> str:
         rows[rows["way"] == name].set_index("step").eval("output = w * v")
         for name in ("both at once, rate for w", "both at once, each its own rate", "in turn, each its own rate")
     )  # fmt: skip
-    text = f"""**The story can happen, but not by plain descent with one learning rate: with one that converges,
-the weight of the larger effect does nearly all the work.** To make w alone go from {W:g} to {TARGET:g}, a step
-needs rate {ALONE[0]:g}; to make its input v alone go from {V:g} to {-V:g}, it needs rate {ALONE[1]:g}, because the gradient
+    text = f"""**The story can happen, but from that start not by plain descent with one learning rate: with one
+that converges, the weight of the larger effect does nearly all the work.** To make w alone go from {W:g} to
+{TARGET:g}, a step needs rate {ALONE[0]:g}; to make its input v alone go from {V:g} to {-V:g}, it needs rate
+{ALONE[1]:g}, because the gradient
 of v is only {W / V:g} times that of w. With each its own of these two rates, and both at once, it is exactly as told: after
 one step w is {own["w"][1]:.3g}, v is {own["v"][1]:.3g} and the output {own["output"][1]:.3g} again, after two all is as at
 the start, and so on for ever. In turn, with the same two rates, w moves first, the output is {turn["output"][1]:.3g}, the

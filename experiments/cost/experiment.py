@@ -6,7 +6,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.cost.part import PARTS, load
+import pandas as pd
+
+from experiments.cost.part import PARTS, Part, load
 from experiments.cost.process import measured
 from experiments.harness import answers, figures, markdown, rows
 from experiments.harness.experiment import Experiment, results_folder
@@ -59,12 +61,11 @@ def run(options: Namespace) -> None:
 def plot(options: Namespace) -> None:
     """Draws every figure and writes the answer again, from the rows."""
     folder = results_folder(options, "cost")
-    text = answer(folder)
-    for part in PARTS:
-        for name, figure in load(part).figures.items():
-            for path in figures.draw(folder, name, rows.read(folder, part), figure):
+    for part, own in measured_parts(folder):
+        for name, figure in part.figures.items():
+            for path in figures.draw(folder, name, own, figure):
                 print(f"drawn: {path}")
-    print(f"written: {answers.write(folder, text)}")
+    print(f"written: {answers.write(folder, answer(folder))}")
 
 
 def table(options: Namespace) -> None:
@@ -72,8 +73,8 @@ def table(options: Namespace) -> None:
     print(answer(results_folder(options, "cost")))
 
 
-def answer(folder: Path) -> str:
-    """What was found in short, and headline ratios: one row per number, one column per backend.
+def measured_parts(folder: Path) -> list[tuple[Part, pd.DataFrame]]:
+    """Every part with its rows.
 
     Raises:
         FileNotFoundError: Nothing was measured.
@@ -83,14 +84,35 @@ def answer(folder: Path) -> str:
         raise FileNotFoundError(
             f"no tables of cost in {folder}/. Run it first: python -m experiments run cost"
         )
-    columns = {}
+    return found
+
+
+def answer(folder: Path) -> str:
+    """What was found in short, the figures that are drawn, and headline ratios: a row a number, a column a backend.
+
+    Raises:
+        FileNotFoundError: Nothing was measured.
+    """
+    found, columns = measured_parts(folder), {}
     for part, own in found:
         for place, here in own.groupby(list(rows.IDENTITY), sort=False):
             columns.setdefault(", ".join(place), []).extend(part.answer(here))
-    table = markdown.table(columns)
     sentences = [f"- {said}" for part, own in found for said in part.short(own)]
-    short = ["**In short**", "\n".join(sentences)] if sentences else []
-    return "\n\n".join([f"# {QUESTION}", *short, table])
+    names = [name for part, _ in found for name in part.figures]
+    drawn = [path for name in names for path in sorted(folder.glob(f"{name}*.png"))]
+    scales = dict.fromkeys(scale for _, own in found for scale in own["scale"].dropna())
+    paragraphs = [
+        f"# {QUESTION}",
+        *(["**In short**", "\n".join(sentences)] if sentences else []),
+        *(f"![{path.stem.replace('-', ' ')}]({path.name})" for path in drawn),
+        markdown.table(columns),
+        f"Medians, with quartiles in brackets, at {' and '.join(scales)} scale; each row of the CSV files names its "
+        "device, versions, scale and commit. From `python -m experiments run cost`, with `--scale`, `--device`, `--dtype`, "
+        "`--backend` and `--only` (a CSV file is a part) as the rows say. What this cannot show: the seconds of another "
+        "machine; those of a shared one change by tens of percent from day to day, and both sides of a ratio were measured "
+        "in one run.",
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def check_installed(backends: Sequence[str], parts: Sequence[str]) -> None:

@@ -79,12 +79,14 @@ def _short(rows):
     centred = ratio(rows, "updates_to_loss", ("centred", "dense"), ("as they are", "dense"))
     whitened = ratio(rows, "updates_to_loss", ("whitened", "dense"), ("centred", "dense"))
     if not np.isnan(centred[0] + whitened[0]):
+        points = difference(rows, "test_score", ("whitened", "dense"), ("centred", "dense"))
         said.append(
             "On pictures descent works all the same. Most of what pixels have in common is the mean image: without it "
             f"the dense net needs {verdict(centred, 1.0, *words)} to the same training loss "
             f"({number(centred, '{:.2g}')} times as many); "
             f"decorrelated besides, {verdict(whitened, 1.0, *words)} ({number(whitened, '{:.2g}')} times; updates are "
-            "read at the ends of epochs, and less than an epoch does not show)."
+            "read at the ends of epochs, and less than an epoch does not show), and "
+            f"{number(points, '{:+.1f}')} points of test accuracy."
         )
     here = [("as they are", net) for net in ("convolutional", "dense")]
     inside, across = (ratio(rows, name, *here) for name in ("within_layers", "between_layers"))
@@ -97,8 +99,26 @@ def _short(rows):
         f"{number(inside, '{:.2g}')} times as much), layers "
         f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
-    points = number(difference(rows, "test_score", *here), "{:+.1f}")
-    said.append(f"The convolutional net's test accuracy is the dense net's {points} points.")
+    others = [
+        f"{number(ratio(rows, 'between_layers', (form, net), (form, 'dense')), '{:.2g}')} times {words}"
+        for form, net, words in (
+            ("as they are", "local", "in a net with the same connections but no shared weights"),
+            ("shuffled", "convolutional", "in the convolutional net on pixels shuffled"),
+            ("whitened", "convolutional", "in the convolutional net on pixels whitened"),
+        )
+        if ((rows["form"] == form) & (rows["net"] == net)).any()
+    ]
+    if others:
+        said.append(
+            "Is it the sharing of weights, or what neighbouring pixels have in common? How much layers depend on each "
+            f"other, over the dense net on the same pixels: {'; '.join(others)}."
+        )
+    points = difference(rows, "test_score", *here)
+    words = ("is worse than", "is better than", "cannot be told from")
+    said.append(
+        f"The convolutional net's test accuracy {verdict(points, 0.0, *words)} the dense net's: "
+        f"{number(points, '{:+.1f}')} points (each net's rate was tuned on one seed, which chance may have chosen badly)."
+    )
     return said
 
 

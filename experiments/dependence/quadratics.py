@@ -134,7 +134,8 @@ def answer(folder: Path) -> tuple[list[str], str] | None:
         f"{slow:.0f} rounds for these two weights, {rounds[uneven, 'none', 'all at once']:.0f} for independent ones of "
         f"unequal curvature, {independent:.0f} for independent ones of equal curvature.",
         f"Two dependent weights that take turns, by steps {longer:.2f} times as long as is best for each alone, need "
-        f"{turns:.0f} rounds, which are {2 * turns:.0f} gradients; momentum needs {heavy:.0f} of each. With unequal "
+        f"{turns:.0f} rounds, which are {2 * turns:.0f} gradients; with momentum, both at once, "
+        f"{heavy:.0f} rounds and as many gradients. With unequal "
         f"curvature turns do not help ({rounds[uneven, 'none', 'one at a time']:.0f} rounds).",
     ]
     cells = [

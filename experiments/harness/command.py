@@ -14,6 +14,7 @@ from experiments.harness.experiment import Experiment
 MODULES = (
     "experiments.convergence",
     "experiments.orders",
+    "experiments.forgetting",
     "experiments.depth",
     "experiments.cost.experiment",
     "experiments.coadaptation.experiment",

@@ -116,20 +116,21 @@ def _multiple(value):
     return "∞" if np.isinf(value) else f"{value:.2g}×"
 
 
-def sentence(rows: pd.DataFrame, name: str) -> str:
+def sentence(rows: pd.DataFrame, name: str, reference: str = "moving all layers at once") -> str:
     """What the rows of one kind of schedule say.
 
     Args:
         rows: Rows of `frame`.
         name: What the kind is called, as the beginning of a sentence.
+        reference: What the rows are over, in words.
     """
-    n, score = len(rows), rows["score"].value_counts()
-    cells = f"the median of {n} cells, with the least and the largest; " if n > 2 else ""
+    n, score, cost = len(rows), rows["score"].value_counts(), rows["cost"].value_counts()
+    several = f" (the median of {n} cases, with the least and the largest)" if n > 2 else ""
     return (
-        f"{name} needed {spread(rows['ratio'])} of the arithmetic of simultaneous training to reach the same validation "
-        f"score ({cells}{rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got there), beyond chance "
-        f"{_counts(rows)}. Its test score was beyond chance better in {score.get('better', 0)} and worse in "
-        f"{score.get('worse', 0)}."
+        f"{name}: {spread(rows['ratio'])} the arithmetic of {reference} to the same validation score{several}; "
+        f"clearly less in {cost.get('cheaper', 0)} and clearly more in {cost.get('dearer', 0)} of {n}. The test score is "
+        f"clearly better in {score.get('better', 0)} and clearly worse in {score.get('worse', 0)}. "
+        f"{rows['n_reached'].sum()} of {rows['n_runs'].sum()} runs got to that validation score."
     )
 
 
@@ -146,11 +147,6 @@ def by_network(rows: pd.DataFrame) -> list[str]:
     ]
     title = "**FLOPs to the target, by network** (of two tasks both; of more the median, with the least and the largest)"
     return [title, markdown_table(["schedule", *networks], lines)]
-
-
-def _counts(rows):
-    counts = rows["cost"].value_counts()
-    return f"cheaper in {counts.get('cheaper', 0)} and dearer in {counts.get('dearer', 0)} of {len(rows)}"
 
 
 def figure(rows: pd.DataFrame) -> Figure:

@@ -87,7 +87,7 @@ def answer(rows: pd.DataFrame) -> str:
         if own["step"].iloc[0] in (MOMENTS[0], MOMENTS[-1])
     ]
     text = f"""**The straight line is right for short steps, and wrong for long ones: after the first step of training,
-{signs[low]:.2%} of the weights' gradients turn sign when the blocks before theirs have moved at rate {low:g}, and
+{signs[low]:.2%} of the weights' gradients turn sign once the blocks before theirs took a step at rate {low:g}, and
 {signs[high]:.0%} at rate {high:g}.** A step at rate {low:g} then changes the loss by {early[low]:.1%} of what the
 straight line predicts, one at {middle:g} by {early[middle]:.0%}, one at {high:g} by {early[high]:.0%} (100 %: the line is
 exact; below 0: the loss rises). After

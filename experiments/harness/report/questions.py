@@ -25,15 +25,17 @@ QUESTIONS = (
         "One layer at a time?",
         "The weight and its input can both flip sign because they don't communicate; the output is still 0.1 and they "
         "keep cycling. How do deep nets manage these co-adaptations so that they don't cancel out or become too drastic? "
+        "One learning rate for the whole network makes no sense to me. Each small change compounds with depth. "
         "Wouldn't it help to change one layer at a time, or is that a massive time waste? And why is dropout, which breaks "
         "co-adaptation, regularization rather than better optimization?",
-        ("coadaptation", "convergence", "orders", "depth", "cost"),
+        ("coadaptation", "convergence", "orders", "forgetting", "depth", "cost"),
     ),
     Question(
         "Is the straight line wrong?",
-        "A gradient step projects along a straight line, but the function is not straight. At that point the function "
-        "might have reversed its direction, and the real update must have the other sign. Is gradient descent broken, and "
-        "would a correct one need only a single step?",
+        "A gradient step projects along a straight line, but the function is not straight. Weight 129 is to be decreased "
+        "by 0.003412, but at that point the function might have reversed its direction, and the real update must have the "
+        "other sign. With more layers it gets worse: updates of lower layers are best guesses. Is gradient descent broken, "
+        "and would a correct one need only a single step?",
         ("linearity", "published"),
         {"linearity": ("line", "single")},
     ),

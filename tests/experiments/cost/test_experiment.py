@@ -52,9 +52,12 @@ def test_figures_and_answer_come_from_the_rows_alone(measured, capsys, monkeypat
     command.main(["table", "cost", "--results", str(measured)])
     text = capsys.readouterr().out
     assert text == (folder / "answer.md").read_text()
-    assert text.splitlines() == [
+    *lines, last = [line for line in text.splitlines() if line]
+    assert "`python -m experiments run cost`" in last and "What this cannot show" in last
+    assert lines == [
         "# What does a step that moves one block cost in time, memory and compilation?",
-        "",
+        "![memory](memory.png)",
+        "![greedy](greedy.png)",
         "|  | jax, a processor, float32 | torch, a processor, float32 |",
         "| --- | --- | --- |",
         "| optimizer state / largest block, dense, drop | 1 | 1 |",
