@@ -188,6 +188,8 @@ def figure(rows: pd.DataFrame) -> Figure:
             axis.plot(
                 own["depth"], own["ratio"].clip(bottom, top), "o-", color=color, label=schedule
             )
+            neither = own[(own["ratio"] == 1) & (own["n_reached"] < own["n_runs"] / 2)]
+            axis.plot(neither["depth"], neither["ratio"], "o", color=color, markerfacecolor="white")
             axis.vlines(own["depth"], ends["ratio_low"], ends["ratio_high"], color=color, alpha=0.5)
         axis.axhline(1, color="0.25", linestyle="--", linewidth=1)
         axis.set(title=name, xscale="log", yscale="log")
@@ -204,7 +206,10 @@ def figure(rows: pd.DataFrame) -> Figure:
     drawn.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
     )
-    drawn.suptitle("Below 1: cheaper than moving all layers at once", fontsize=10)
+    drawn.suptitle(
+        "Below 1: cheaper than moving all layers at once. Hollow: both missed the target",
+        fontsize=10,
+    )
     return drawn
 
 

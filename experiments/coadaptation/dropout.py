@@ -96,7 +96,9 @@ loss with
 dropout, is {"; ".join(gains)} (below 0: dropout is better; p values are after Holm's
 correction over the shares). What is gained after as many epochs, but not at the same
 training
-loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that."""
+loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that.
+
+{_broken(losses[0], losses[shares[-1]], shares[-1])}"""
     header = ["dropped", "train loss", "test loss", "gap", "test accuracy, %", "epochs to the equal training loss",
               "test loss there", "additivity early", "additivity at the end"]  # fmt: skip
     lines = []
@@ -126,6 +128,21 @@ def _regularizes(found):
     return (
         f"tests clearly better at none of {len(found)} shares of dropped units{rest}: nothing was seen that stopping "
         "earlier would not bring"
+    )
+
+
+def _broken(without, dropped, share):
+    """Whether blocks get in each other's way less with dropout, from how far their moves are from adding up."""
+    away = (1 - without["additivity"]).abs() - (1 - dropped["additivity"]).abs()
+    _, low, high = intervals.mean(list(away))
+    way = "less" if low > 0 else "more" if high < 0 else "neither clearly less nor more"
+    ours, theirs = (
+        with_interval(own["additivity"], of=intervals.median) for own in (dropped, without)
+    )
+    return (
+        f"Does dropout break co-adaptation? With {share:g} dropped blocks get in each other's way {way}: at the end the "
+        f"joint change of the loss in a step is {ours} of the sum of the changes when each block moves alone, and {theirs} "
+        "without dropout (1: they add up)."
     )
 
 

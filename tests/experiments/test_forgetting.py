@@ -8,7 +8,7 @@ from tests.comparison import problems
 
 def test_every_visit_comes_with_the_state_kept_and_forgotten():
     made = {name: make() for name, make in forgetting.schedules(("10 steps", "1 epoch")).items()}
-    assert list(made)[0] == "simultaneous"
+    assert next(iter(made)) == "simultaneous"
     assert {name: schedule.state for name, schedule in made.items() if name != "simultaneous"} == {
         "10 steps, kept": "keep",
         "10 steps, forgotten": "reset",
