@@ -91,7 +91,7 @@ def test_table_sentence_and_figure_say_what_the_frame_says(rows, comparison):
     assert by_network.splitlines()[0] == "| schedule | mlp | other |"
     assert by_network.splitlines()[2] == "| half the cost | 0.5× | 1× |"  # noqa: RUF001
     text = verdict.sentence(rows, "Any of them")
-    assert "beyond chance cheaper in 1 and dearer in 2 of 4" in text and "31 of 40 runs" in text
+    assert "clearly less in 1 and clearly more in 2 of 4" in text and "31 of 40 runs" in text
     axis = verdict.figure(rows).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == list(OUTCOMES)[1:]
     dots = [line for line in axis.lines if line.get_marker() == "o"]
