@@ -106,7 +106,10 @@ def answer(found: Measured, commands: str) -> str:
     explained = effects(scored(runs[runs["optimizer"] != "AdamW"]))
     measured, tuned = runs[runs["phase"] == "measure"], runs[runs["phase"] == "tune"]
     cells = runs.groupby(list(FACTORS))
-    edges = sum(bool(tuning.at_the_edge(cell)) for _, cell in cells)
+    edges = [edge for _, cell in cells if (edge := tuning.at_the_edge(cell))]
+    at = "; ".join(
+        f"{what.partition(': ')[2]} {value:g}" for edge in edges for what, value in edge.items()
+    )
     seeds = measured.groupby(list(FACTORS))["seed"].nunique().min()
     parts = [
         f"# {QUESTION}",
@@ -139,8 +142,8 @@ def answer(found: Measured, commands: str) -> str:
         "differs from Adam by its default decay alone). A cell counts once, so that luck in its tuning counts as chance:",
         table_of(explained),
         f"What this cannot show: {LIMITS}",
-        f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: {edges} of "
-        f"{cells.ngroups} cells were tuned to an edge of what was tried.",
+        f"From {commands}; `python -m experiments table interplay --audit` names what the frames cannot claim: "
+        f"{len(edges)} of {cells.ngroups} cells were tuned to an edge of what was tried{f' ({at})' if edges else ''}.",
     ]
     return "\n\n".join(parts)
 
