@@ -75,7 +75,9 @@ EXPERIMENT = comparisons.experiment(
     "What does it cost that the optimizer forgets a block while it rests?",
     define,
     findings,
-    "larger networks, where memory is short; small ones on small images were measured.",
+    "larger networks, where memory is short; small ones on small images were measured. Forgetting is compared with keeping "
+    "for each length of a visit by itself, without a correction over the two, each at its own tuned rate: with another one a "
+    "verdict on scores may turn.",
 )
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ correction over the shares). What is gained after as many epochs, but not at the
 training
 loss, is what training less far would gain too; what is gained at the same training loss is regularization beyond that.
 
-{_broken(losses[0], losses[shares[-1]], shares[-1])}"""
+{_broken(losses)}"""
     header = ["dropped", "train loss", "test loss", "gap", "test accuracy, %", "epochs to the equal training loss",
               "test loss there", "additivity early", "additivity at the end"]  # fmt: skip
     lines = []
@@ -131,19 +131,24 @@ def _regularizes(found):
     )
 
 
-def _broken(without, dropped, share):
-    """Whether blocks get in each other's way less with dropout, from how far their moves are from adding up."""
-    away = (1 - without["additivity"]).abs() - (1 - dropped["additivity"]).abs()
-    _, low, high = intervals.mean(list(away))
-    way = "less" if low > 0 else "more" if high < 0 else "neither clearly less nor more"
-    ours, theirs = (
-        with_interval(own["additivity"], of=intervals.median) for own in (dropped, without)
-    )
+def _broken(ends):
+    """Whether blocks get in each other's way less with dropout, from how far their moves are from adding up at the end."""
+    without, *others = ends.values()
+    said = []
+    for share, dropped in zip(list(ends)[1:], others, strict=True):
+        away = (1 - without["additivity"]).abs() - (1 - dropped["additivity"]).abs()
+        _, low, high = intervals.mean(list(away))
+        way = "less" if low > 0 else "more" if high < 0 else "neither clearly less nor more"
+        said.append(f"{share:g} dropped: {way}, {_additivity(dropped)}")
     return (
-        f"Does dropout break co-adaptation? With {share:g} dropped blocks get in each other's way {way}: at the end the "
-        f"joint change of the loss in a step is {ours} of the sum of the changes when each block moves alone, and {theirs} "
-        "without dropout (1: they add up)."
+        "Does dropout break co-adaptation: do blocks get in each other's way less? With "
+        f"{'; '.join(said)}; without dropout {_additivity(without)}. These are the joint change of the loss in a step over "
+        "the sum of the changes when each block moves alone (1: they add up), at the end, where training losses differ."
     )
+
+
+def _additivity(rows):
+    return with_interval(rows["additivity"], of=intervals.median)
 
 
 def _gain(rows, share):

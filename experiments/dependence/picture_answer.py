@@ -92,31 +92,39 @@ def _short(rows):
     inside, across = (ratio(rows, name, *here) for name in ("within_layers", "between_layers"))
     depend = ("less", "more", "not clearly more or less")
     said.append(
-        f"Is this what convolutions address? {verdict(inside, 1.0, *_said('Within a layer'))}, "
+        f"Is this what convolutions address? On pixels as they are, {verdict(inside, 1.0, *_said('within a layer'))}, "
         f"{verdict(across, 1.0, *_said('between layers'))}. With as many parameters as a dense net (so fewer weights are "
         "not what is tested), weights of a layer depend "
         f"{verdict(inside, 1.0, *depend)} on each other (steps that are best for each alone overshoot together "
         f"{number(inside, '{:.2g}')} times as much), layers "
         f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
-    others = [
-        f"{number(ratio(rows, 'between_layers', (form, net), (form, 'dense')), '{:.2g}')} times {words}"
+    others = {
+        words: ratio(rows, "between_layers", (form, net), (form, "dense"))
         for form, net, words in (
             ("as they are", "local", "in a net with the same connections but no shared weights"),
             ("shuffled", "convolutional", "in the convolutional net on pixels shuffled"),
-            ("whitened", "convolutional", "in the convolutional net on pixels whitened"),
+            ("whitened", "local", "in the former on pixels whitened"),
+            ("whitened", "convolutional", "in the latter on pixels whitened"),
         )
         if ((rows["form"] == form) & (rows["net"] == net)).any()
-    ]
-    if others:
+    }
+    if len(others) > 1:
+        of_connections = all(high < 1 for _, _, high in list(others.values())[:2])
+        cause = (
+            "That layers depend less on each other comes with the connections, neither with shared weights nor with "
+            "neighbouring pixels"
+            if of_connections
+            else "Whether that comes with connections, shared weights or neighbouring pixels cannot be told"
+        )
+        found = "; ".join(f"{number(one, '{:.2g}')} times {words}" for words, one in others.items())
         said.append(
-            "Is it the sharing of weights, or what neighbouring pixels have in common? How much layers depend on each "
-            f"other, over the dense net on the same pixels: {'; '.join(others)}."
+            f"{cause}: over the dense net on the same pixels layers depend on each other {found}."
         )
     points = difference(rows, "test_score", *here)
     words = ("is worse than", "is better than", "cannot be told from")
     said.append(
-        f"The convolutional net's test accuracy {verdict(points, 0.0, *words)} the dense net's: "
+        f"On pixels as they are the convolutional net's test accuracy {verdict(points, 0.0, *words)} the dense net's: "
         f"{number(points, '{:+.1f}')} points (each net's rate was tuned on one seed, which chance may have chosen badly)."
     )
     return said
