@@ -76,8 +76,8 @@ EXPERIMENT = comparisons.experiment(
     define,
     findings,
     "larger networks, where memory is short; small ones on small images were measured. Forgetting is compared with keeping "
-    "for each length of a visit by itself, without a correction over the two, each at its own tuned rate: with another one a "
-    "verdict on scores may turn.",
+    "for each length of a visit by itself, without a correction over the two, each at its own tuned rate: with another one "
+    "a verdict on scores may turn.",
 )
 
 if __name__ == "__main__":
