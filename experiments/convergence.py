@@ -92,6 +92,22 @@ def define(
     }
 
 
+def define_others(
+    schedules: dict[str, Callable[[], layerwise.Schedule]],
+    models: Sequence[str],
+    optimizers: Sequence[str],
+    scale: str,
+    shape: Sequence[int],
+    n_classes: int,
+    epochs: int | None = None,
+) -> dict:
+    """The arguments of `layerwise.compare` for other schedules, on some of the networks and optimizers of `define`."""
+    most = define("full", shape, n_classes, epochs, optimizers)
+    seeds = {name: SCALES[scale][name] for name in ("tuning_seeds", "seeds", "timed")}
+    chosen = {name: make for name, make in most["models"].items() if name in models}
+    return most | seeds | {"models": chosen, "schedules": schedules}
+
+
 KINDS = {
     "Taking turns, one block at a time": lambda name: "greedy" not in name and "sweep" not in name,
     "A sweep over all blocks on every batch": lambda name: "sweep" in name,

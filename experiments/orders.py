@@ -47,12 +47,15 @@ def define(
 ) -> dict:
     """The arguments of `layerwise.compare`: those of `convergence`, with other schedules."""
     settings = SCALES[scale]
-    most = convergence.define(
-        "full", shape, n_classes, epochs, optimizers or settings["optimizers"]
+    return convergence.define_others(
+        schedules(settings["visits"]),
+        settings["models"],
+        optimizers or settings["optimizers"],
+        scale,
+        shape,
+        n_classes,
+        epochs,
     )
-    seeds = {name: convergence.SCALES[scale][name] for name in ("tuning_seeds", "seeds", "timed")}
-    chosen = {name: make for name, make in most["models"].items() if name in settings["models"]}
-    return most | seeds | {"models": chosen, "schedules": schedules(settings["visits"])}
 
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
