@@ -92,20 +92,24 @@ def define(
     }
 
 
-def define_others(
-    schedules: dict[str, Callable[[], layerwise.Schedule]],
-    models: Sequence[str],
-    optimizers: Sequence[str],
-    scale: str,
-    shape: Sequence[int],
-    n_classes: int,
-    epochs: int | None = None,
-) -> dict:
-    """The arguments of `layerwise.compare` for other schedules, on some of the networks and optimizers of `define`."""
-    most = define("full", shape, n_classes, epochs, optimizers)
-    seeds = {name: SCALES[scale][name] for name in ("tuning_seeds", "seeds", "timed")}
-    chosen = {name: make for name, make in most["models"].items() if name in models}
-    return most | seeds | {"models": chosen, "schedules": schedules}
+def define_with(
+    scales: dict[str, dict], schedules: Callable[[Sequence[str]], dict[str, Callable]]
+) -> Callable[..., dict]:
+    """A function like `define` for other schedules, on some of its networks and optimizers.
+
+    Args:
+        scales: By scale the names of the `models`, `optimizers` and `visits`.
+        schedules: `visits -> {name: () -> schedule}`.
+    """
+
+    def definition(scale, shape, n_classes, epochs=None, optimizers=None):
+        settings = scales[scale]
+        most = define("full", shape, n_classes, epochs, optimizers or settings["optimizers"])
+        seeds = {name: SCALES[scale][name] for name in ("tuning_seeds", "seeds", "timed")}
+        chosen = {name: make for name, make in most["models"].items() if name in settings["models"]}
+        return most | seeds | {"models": chosen, "schedules": schedules(settings["visits"])}
+
+    return definition
 
 
 KINDS = {

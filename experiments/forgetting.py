@@ -39,24 +39,7 @@ def schedules(visits: Sequence[str]) -> dict[str, Callable[[], layerwise.Schedul
     }
 
 
-def define(
-    scale: str,
-    shape: Sequence[int],
-    n_classes: int,
-    epochs: int | None = None,
-    optimizers: Sequence[str] | None = None,
-) -> dict:
-    """The arguments of `layerwise.compare`: those of `convergence`, with other schedules."""
-    settings = SCALES[scale]
-    return convergence.define_others(
-        schedules(settings["visits"]),
-        settings["models"],
-        optimizers or settings["optimizers"],
-        scale,
-        shape,
-        n_classes,
-        epochs,
-    )
+define = convergence.define_with(SCALES, schedules)
 
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:

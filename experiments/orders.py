@@ -38,34 +38,25 @@ def schedules(visits: Sequence[str]) -> dict[str, Callable[[], layerwise.Schedul
     }
 
 
-def define(
-    scale: str,
-    shape: Sequence[int],
-    n_classes: int,
-    epochs: int | None = None,
-    optimizers: Sequence[str] | None = None,
-) -> dict:
-    """The arguments of `layerwise.compare`: those of `convergence`, with other schedules."""
-    settings = SCALES[scale]
-    return convergence.define_others(
-        schedules(settings["visits"]),
-        settings["models"],
-        optimizers or settings["optimizers"],
-        scale,
-        shape,
-        n_classes,
-        epochs,
-    )
+define = convergence.define_with(SCALES, schedules)
 
 
 def findings(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
     """What the verdicts say about each order, and about each length of a visit."""
     orders, visits = (rows["schedule"].str.split(", ").str[place] for place in (0, 1))
     return [
-        verdict.sentence(own, words.format(kind).replace("Visits of sweep", "Sweeps").capitalize())
-        for names, words in ((orders, "{} order"), (visits, "Visits of {}"))
+        verdict.sentence(own, words(kind))
+        for names, words in ((orders, _order), (visits, _visit))
         for kind, own in rows.groupby(names, sort=False)
     ]
+
+
+def _order(name):
+    return f"{name.capitalize()} order"
+
+
+def _visit(name):
+    return "Sweeps" if name == "sweep" else f"Visits of {name}"
 
 
 EXPERIMENT = comparisons.experiment(

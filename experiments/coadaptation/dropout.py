@@ -85,14 +85,14 @@ def answer(rows: pd.DataFrame) -> str:
     slower = losses[shares[-1]]["train_loss"].mean() / losses[0]["train_loss"].mean()
     told, told_there = _verdicts(end, shares), _verdicts(equal, shares)
     gains = [
-        f"with {share:g} dropped, {with_interval(_gain(end, share))}, {told[share]}, after as many epochs and "
-        f"{with_interval(_gain(equal, share))}, {told_there[share]}, at the same training loss"
+        f"with {share:g} dropped, {with_interval(_gain(end, share))}, {_told(told[share])}, after as many epochs and "
+        f"{with_interval(_gain(equal, share))}, {_told(told_there[share])}, at the same training loss"
         for share in shares[1:]
     ]
     text = f"""**As an optimizer dropout is {"worse" if slower > 1 else "better"}: after {EPOCHS} epochs the training
 loss with
 {shares[-1]:g} dropped (measured without dropping) is {slower:.3g} times that without; at the same training loss it
-{_regularizes(list(told_there.values()))}.** The test loss, less that without
+{_regularizes([word for word, _ in told_there.values()])}.** The test loss, less that without
 dropout, is {"; ".join(gains)} (below 0: dropout is better; p values are after Holm's
 correction over the shares). What is gained after as many epochs, but not at the same
 training
@@ -109,7 +109,7 @@ loss, is what training less far would gain too; what is gained at the same train
             [f"{share:g}", with_interval(run["train_loss"]), with_interval(run["test_loss"]),
              with_interval(run["test_loss"] - run["train_loss"]), with_interval(run["test_accuracy"], factor=100),
              with_interval(there["epoch"]), with_interval(there["test_loss"]),
-             with_interval(early["additivity"], of=intervals.median), with_interval(run["additivity"], of=intervals.median)]
+             _additivity(early), _additivity(run)]
         )  # fmt: skip
     limits = f"""Additivity is the joint change of the loss over the sum of the changes when each block moves alone (1:
 they add up; below 0: together they do harm), on all training images with one mask. Means, of
@@ -121,7 +121,7 @@ additivity medians, over
 
 def _regularizes(found):
     """Whether dropout is better where the training loss is the same, from what is told of each share."""
-    better, worse = (sum(one.startswith(word) for one in found) for word in ("better", "worse"))
+    better, worse = found.count("better"), found.count("worse")
     if better:
         return f"tests better at {better} of {len(found)} shares of dropped units, which stopping earlier would not do"
     rest = f", and worse in {worse}" if worse else ""
@@ -133,16 +133,17 @@ def _regularizes(found):
 
 def _broken(ends):
     """Whether blocks get in each other's way less with dropout, from how far their moves are from adding up at the end."""
-    without, *others = ends.values()
+    away = {share: (1 - own["additivity"]).abs() for share, own in ends.items()}
     said = []
-    for share, dropped in zip(list(ends)[1:], others, strict=True):
-        away = (1 - without["additivity"]).abs() - (1 - dropped["additivity"]).abs()
-        _, low, high = intervals.mean(list(away))
+    for share, dropped in ends.items():
+        if not share:
+            continue
+        _, low, high = intervals.mean(list(away[0] - away[share]))
         way = "less" if low > 0 else "more" if high < 0 else "neither clearly less nor more"
         said.append(f"{share:g} dropped: {way}, {_additivity(dropped)}")
     return (
         "Does dropout break co-adaptation: do blocks get in each other's way less? With "
-        f"{'; '.join(said)}; without dropout {_additivity(without)}. These are the joint change of the loss in a step over "
+        f"{'; '.join(said)}; without dropout {_additivity(ends[0])}. These are the joint change of the loss in a step over "
         "the sum of the changes when each block moves alone (1: they add up), at the end, where training losses differ."
     )
 
@@ -158,14 +159,19 @@ def _gain(rows, share):
 
 
 def _verdicts(rows, shares):
-    """Whether each share tests better than none, by paired t tests after Holm's correction over the shares."""
+    """Whether each share tests better than none, and p, by paired t tests after Holm's correction over the shares."""
     gains = {share: _gain(rows, share) for share in shares[1:]}
     corrected = intervals.holm([intervals.p_value(gain) for gain in gains.values()])
     told = {}
     for (share, gain), p in zip(gains.items(), corrected, strict=True):
         clear = "better" if gain.mean() < 0 else "worse"
-        told[share] = f"{clear}, p = {p:.2g}" if p < 0.05 else f"not told from 0, p = {p:.2g}"
+        told[share] = clear if p < 0.05 else "not told from 0", p
     return told
+
+
+def _told(verdict):
+    word, p = verdict
+    return f"{word}, p = {p:.2g}"
 
 
 def draw(rows: pd.DataFrame) -> "Figure":

@@ -61,16 +61,18 @@ def run(options: Namespace) -> None:
 def plot(options: Namespace) -> None:
     """Draws every figure and writes the answer again, from the rows."""
     folder = results_folder(options, "cost")
-    for part, own in measured_parts(folder):
+    found = measured_parts(folder)
+    for part, own in found:
         for name, figure in part.figures.items():
             for path in figures.draw(folder, name, own, figure):
                 print(f"drawn: {path}")
-    print(f"written: {answers.write(folder, answer(folder))}")
+    print(f"written: {answers.write(folder, answer(folder, found))}")
 
 
 def table(options: Namespace) -> None:
     """Prints the answer as Markdown, from the rows."""
-    print(answer(results_folder(options, "cost")))
+    folder = results_folder(options, "cost")
+    print(answer(folder, measured_parts(folder)))
 
 
 def measured_parts(folder: Path) -> list[tuple[Part, pd.DataFrame]]:
@@ -87,13 +89,14 @@ def measured_parts(folder: Path) -> list[tuple[Part, pd.DataFrame]]:
     return found
 
 
-def answer(folder: Path) -> str:
+def answer(folder: Path, found: list[tuple[Part, pd.DataFrame]]) -> str:
     """What was found in short, the figures that are drawn, and headline ratios: a row a number, a column a backend.
 
-    Raises:
-        FileNotFoundError: Nothing was measured.
+    Args:
+        folder: Where the figures are.
+        found: Of `measured_parts`.
     """
-    found, columns = measured_parts(folder), {}
+    columns: dict[str, list[tuple[str, str]]] = {}
     for part, own in found:
         for place, here in own.groupby(list(rows.IDENTITY), sort=False):
             columns.setdefault(", ".join(place), []).extend(part.answer(here))

@@ -99,25 +99,31 @@ def _short(rows):
         f"{number(inside, '{:.2g}')} times as much), layers "
         f"{verdict(across, 1.0, *depend)} ({number(across, '{:.2g}')} times)."
     )
-    others = {
-        words: ratio(rows, "between_layers", (form, net), (form, "dense"))
-        for form, net, words in (
-            ("as they are", "local", "in a net with the same connections but no shared weights"),
-            ("shuffled", "convolutional", "in the convolutional net on pixels shuffled"),
-            ("whitened", "local", "in the former on pixels whitened"),
-            ("whitened", "convolutional", "in the latter on pixels whitened"),
+    local, shuffled, *whitened = (
+        ratio(rows, "between_layers", (form, net), (form, "dense"))
+        for form, net in (
+            ("as they are", "local"),
+            ("shuffled", "convolutional"),
+            ("whitened", "local"),
+            ("whitened", "convolutional"),
         )
-        if ((rows["form"] == form) & (rows["net"] == net)).any()
-    }
-    if len(others) > 1:
-        of_connections = all(high < 1 for _, _, high in list(others.values())[:2])
+    )
+    estimates = [local, shuffled, *whitened]
+    if not np.isnan([center for center, _, _ in estimates]).any():
         cause = (
             "That layers depend less on each other comes with the connections, neither with shared weights nor with "
             "neighbouring pixels"
-            if of_connections
+            if local[2] < 1 and shuffled[2] < 1
             else "Whether that comes with connections, shared weights or neighbouring pixels cannot be told"
         )
-        found = "; ".join(f"{number(one, '{:.2g}')} times {words}" for words, one in others.items())
+        words = (
+            "in a net with the same connections but no shared weights",
+            "in the convolutional net on pixels shuffled",
+            "in the former on pixels whitened",
+            "in the latter on pixels whitened",
+        )
+        pairs = zip(estimates, words, strict=True)
+        found = "; ".join(f"{number(one, '{:.2g}')} times {where}" for one, where in pairs)
         said.append(
             f"{cause}: over the dense net on the same pixels layers depend on each other {found}."
         )
