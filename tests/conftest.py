@@ -18,6 +18,7 @@ if "OPTIMIZED_GRAPHS" not in os.environ:
     os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups, in the same hook
 def pytest_collection_modifyitems(items):
     """Tests that look at the same cached trainings stay in one process, the others of a file together: --dist loadgroup."""
     for item in items:

@@ -238,3 +238,9 @@ def test_files_and_classes_can_be_read_at_once(path):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef) and node.name not in LONG_CLASSES:
             assert node.end_lineno - node.lineno < LONGEST_CLASS, node.name
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="there is one process alone")
+def test_the_tests_of_a_file_share_a_process(request):
+    """What is computed once for a file would else be computed by each process. pytest-xdist keeps groups in node ids."""
+    assert request.node.nodeid.endswith("@tests/test_structure.py")

@@ -48,9 +48,24 @@ APPLICATIONS = sorted(
 )
 
 
+NUMBERS = RNG.normal(size=10_007).astype("float32")
+
+
+@pytest.fixture
+def cheap_weights(monkeypatch):
+    """Initial weights that repeat a few random numbers: to draw hundreds of millions takes most of a large model's time."""
+
+    def repeated(self, shape, dtype=None, **ignored):
+        scale = np.sqrt(max(1, np.prod(shape[:-1])))
+        return keras.ops.convert_to_tensor(np.resize(NUMBERS / scale, shape), dtype)
+
+    for initializer in (keras.initializers.VarianceScaling, keras.initializers.TruncatedNormal):
+        monkeypatch.setattr(initializer, "__call__", repeated)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_every_application(name):
+def test_every_application(name, cheap_weights):
     size = 75 if name.startswith(("Inception", "Xception")) else 32
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
