@@ -58,11 +58,11 @@ def mean_share(rows: pd.DataFrame) -> str:
 
 
 def ordering(rows: pd.DataFrame) -> str:
-    """The kinds of layers from flat to sharp at the first step measured, each over the flattest."""
+    """The kinds of layers from flat to sharp at the first step measured, each over the flattest, with standard errors."""
     first = rows[rows["step"] == rows["step"].min()].sort_values("value")
     least = first["value"].iloc[0]
-    kinds = zip(first["setting"], first["value"] / least, strict=True)
-    shown = " < ".join(f"{kind} {ratio:.3g}" for kind, ratio in kinds)
+    kinds = zip(first["setting"], first["value"] / least, first["error"] / least, strict=True)
+    shown = " < ".join(f"{kind} {ratio:.3g} ± {error:.1g}" for kind, ratio, error in kinds)
     return f"{shown} (after {first['step'].iloc[0]} steps, over the flattest)"
 
 
@@ -199,7 +199,7 @@ def answer(folder: Path) -> str:
 
 
 def figure(rows: pd.DataFrame) -> "Figure":
-    """A panel for each fact: the values over the steps, dashed what the paper expects."""
+    """A panel for each fact: the values over the steps with their errors, dashed what the paper expects."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -215,11 +215,14 @@ def figure(rows: pd.DataFrame) -> "Figure":
         )
         sns.lineplot(own, x="step", y="value", hue="what", palette=palette, marker="o", ax=axis)
         for what, group in own.groupby("what", sort=False):
+            axis.errorbar(
+                group["step"], group["value"], group["error"], fmt="none", ecolor=palette[what]
+            )
             if group["expected"].notna().all():
                 axis.axhline(group["expected"].iloc[0], color=palette[what], linestyle="--")
         axis.set(title=name, xlabel="Training step", ylabel=own["measure"].iloc[0])
         axis.set(**({"ylim": (0, 1)} if "share" in own["measure"].iloc[0] else {"yscale": "log"}))
-        axis.legend(title=None, fontsize=7)
+        axis.legend(title=None, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     drawn.suptitle("What papers report (dashed), measured by layerwise.diagnostics")
     return drawn
 

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from layerwise.diagnostics import Step, curvature
+from layerwise.diagnostics import Step
 from layerwise.diagnostics.allocation import allocate
-from layerwise.diagnostics.curvature import largest_eigenvalue
+from layerwise.diagnostics.curvature import largest_eigenvalue, traces
 
 
 class Images(NamedTuple):
@@ -75,8 +75,8 @@ def edge(images: Images, at: Sequence[int], width: int, rate: float) -> list[dic
         descend(model, images.x, targets, now - before)
         step = Step(model, images.x, targets)
         value, residual = largest_eigenvalue(step, range(len(step.blocks)), 10, 0.01)
-        rows.append(_row(images, f"rate {rate:g}", now, "largest eigenvalue", value, 2 / rate))
-        rows[-1]["error"] = residual
+        measure = "largest eigenvalue"
+        rows.append(_row(images, f"rate {rate:g}", now, measure, value, 2 / rate, residual))
     return rows
 
 
@@ -101,8 +101,7 @@ def adaptive_edge(images: Images, at: Sequence[int], width: int, rate: float) ->
         value, residual = largest_eigenvalue(step, blocks, 20, 0.01, scales=scales)
         expected = (2 + 2 * first) / ((1 - first) * rate)
         measure = "largest preconditioned eigenvalue"
-        rows.append(_row(images, f"rate {rate:g}", now, measure, value, expected))
-        rows[-1]["error"] = residual
+        rows.append(_row(images, f"rate {rate:g}", now, measure, value, expected, residual))
     return rows
 
 
@@ -124,8 +123,8 @@ def hurting(images: Images, at: Sequence[int], batch_size: int = 250) -> list[di
         parts, error = allocate(Step(model, images.x, images.y), along=move)
         entries = np.concatenate(parts)
         share = float(np.mean(entries[entries != 0] > 0))
-        rows.append(_row(images, "momentum 0.9", now, "share that hurts", share, 0.5))
-        rows[-1]["error"] = error / abs(float(entries.sum()))
+        error /= abs(float(entries.sum()))
+        rows.append(_row(images, "momentum 0.9", now, "share that hurts", share, 0.5, error))
     return rows
 
 
@@ -139,8 +138,8 @@ KINDS = {
 }
 
 
-def kinds_of_layers(at: Sequence[int]) -> list[dict]:
-    """A small language model: curvature for each parameter, by kind of layer."""
+def kinds_of_layers(at: Sequence[int], samples: int = 64) -> list[dict]:
+    """A small language model: curvature for each parameter, by kind of layer, from so many random vectors."""
     x, y = words()
     model = transformer()
     model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -151,16 +150,11 @@ def kinds_of_layers(at: Sequence[int]) -> list[dict]:
             model.train_on_batch(x[batch], y[batch])
             done += 1
         step = Step(model, x[:64], y[:64], blocks=[[pattern] for pattern in KINDS.values()])
-        traces = _traces(step)
-        for kind, block, trace in zip(KINDS, step.blocks, traces, strict=True):
-            value = trace / block.parameters
-            rows.append(_row(Images("words", x, y), kind, now, "trace / parameters", value, np.nan))
+        for kind, block, *found in zip(KINDS, step.blocks, *traces(step, samples), strict=False):
+            value, error = (float(each) / block.parameters for each in found)
+            measure = "trace / parameters"
+            rows.append(_row(Images("words", x, y), kind, now, measure, value, np.nan, error))
     return rows
-
-
-def _traces(step):
-    rows = curvature(step, samples=8, iterations=2).set_index("block")
-    return rows.loc[step.names, "trace"].tolist()
 
 
 def words(length: int = 32, most: int = 2048) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +189,7 @@ def transformer(width: int = 32, depth: int = 2, length: int = 32, most: int = 2
     return keras.Model(tokens, layers.Dense(most, name="classify")(value))
 
 
-def _row(images, setting, step, measure, value, expected):
+def _row(images, setting, step, measure, value, expected, error):
     return {
         "data": f"{images.name}, {len(images.x)}",
         "setting": setting,
@@ -203,4 +197,5 @@ def _row(images, setting, step, measure, value, expected):
         "measure": measure,
         "value": value,
         "expected": expected,
+        "error": error,
     }

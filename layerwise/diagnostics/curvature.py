@@ -51,17 +51,9 @@ def curvature(
     1     v            2.000000
     2   all            8.605551
     """
-    checks.at_least("samples", samples, 2)
     checks.at_least("iterations", iterations, 2)
-    rng, n = np.random.default_rng(seed), len(step.blocks)
-    estimates = []
-    for _ in range(samples):
-        signs = [rng.choice((-1.0, 1.0), size=w.size) for w in step.weights]
-        products = step.hessian_vector(signs)
-        own = [float(v @ p) for v, p in zip(signs, products, strict=True)]
-        estimates.append([*own, sum(own)])
-    means = np.mean(estimates, axis=0)
-    errors = np.std(estimates, axis=0, ddof=1) / np.sqrt(samples)
+    means, errors = traces(step, samples, seed)
+    n = len(step.blocks)
     sets = [*([k] for k in range(n)), list(range(n))]
     rows = []
     for i, (name, blocks) in enumerate(zip([*step.names, ALL], sets, strict=True)):
@@ -76,6 +68,28 @@ def curvature(
             }
         )
     return pd.DataFrame(rows)
+
+
+def traces(step: Step, samples: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Hutchinson's estimates of the trace of each block's own Hessian, and last of all blocks' together.
+
+    Args:
+        step: The Step.
+        samples: Random vectors, each of which takes one Hessian-vector product; at least 2.
+        seed: Decides the random vectors.
+
+    Returns:
+        The estimates and their standard errors.
+    """
+    checks.at_least("samples", samples, 2)
+    rng, estimates = np.random.default_rng(seed), []
+    for _ in range(samples):
+        signs = [rng.choice((-1.0, 1.0), size=w.size) for w in step.weights]
+        products = step.hessian_vector(signs)
+        own = [float(v @ p) for v, p in zip(signs, products, strict=True)]
+        estimates.append([*own, sum(own)])
+    errors = np.std(estimates, axis=0, ddof=1) / np.sqrt(samples)
+    return np.mean(estimates, axis=0), errors
 
 
 def largest_eigenvalue(

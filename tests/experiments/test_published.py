@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -30,9 +31,10 @@ def test_a_large_part_of_the_parameters_hurts_in_a_step():
 
 @pytest.mark.slow
 def test_normalization_is_sharper_than_attention_and_that_than_embeddings():
-    rows = facts.kinds_of_layers((200,))
-    found = {row["setting"]: row["value"] for row in rows}
-    assert found["normalization"] > found["attention"] > found["embedding"]
+    found = {row["setting"]: row for row in facts.kinds_of_layers((200,), samples=32)}
+    for sharper, flatter in itertools.pairwise(("normalization", "attention", "embedding")):
+        one, other = found[sharper], found[flatter]
+        assert one["value"] - one["error"] > other["value"] + other["error"]
 
 
 def test_the_answer_is_from_the_rows_and_a_second_run_replaces_its_own(tmp_path, monkeypatch):
