@@ -44,7 +44,7 @@ def test_the_answer_is_from_the_rows_and_a_second_run_replaces_its_own(tmp_path,
     def measure(options):
         return [
             {"data": data, "setting": "rate 1", "step": 1, "measure": "largest eigenvalue",
-             "value": next(value), "expected": 2.0}
+             "value": next(value), "expected": 2.0, "error": 0.1}
             for data in next(names)
         ]  # fmt: skip
 
