@@ -629,3 +629,28 @@ def test_errors_of_a_partition_name_the_argument_of_the_schedule(blocks):
 
 def test_what_the_error_says_works():
     fit_subclassed(layerwise.BlockCoordinate(blocks="layer"))
+
+
+def test_a_fit_that_ends_before_its_first_step_settles_no_stages():
+    def fail(batch, logs):
+        raise KeyboardInterrupt
+
+    model, schedule = compiled(mlp(), "sgd"), layerwise.GreedyLayerwise()
+    x, y = vectors(16)
+    failing = keras.callbacks.LambdaCallback(on_train_batch_begin=fail)
+    n = len(layerwise.partition(model))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, epochs=n, verbose=0, callbacks=[schedule, failing])
+    model.fit(x, y, epochs=3 * n, verbose=0, callbacks=[schedule])
+    assert schedule.visits["epoch"].tolist() == list(range(0, 3 * n, 3))
+
+
+def test_a_models_one_output_may_be_in_a_dict():
+    inputs = keras.Input((4,))
+    out = keras.layers.Dense(1, name="out")(keras.layers.Dense(3)(inputs))
+    model = keras.Model(inputs, {"out": out})
+    model.compile("sgd", loss={"out": "mse"}, metrics={"out": ["mae"]})
+    x, y = np.ones((8, 4), "float32"), {"out": np.ones((8, 1), "float32")}
+    fit = {"epochs": 2, "verbose": 0, "validation_data": (x, y)}
+    history = model.fit(x, y, callbacks=[layerwise.GreedyLayerwise()], **fit).history
+    assert {"loss", "mae", "val_loss", "val_mae"} <= set(history)

@@ -222,3 +222,17 @@ def test_no_array_outlives_its_step():
         20_000  # batches, metrics, seeds and counts; the largest block has 130,000 bytes of slots
     )
     assert max(taken) <= largest(schedule) + small
+
+
+def test_a_model_that_is_compiled_again_with_its_optimizer_has_its_slots_again():
+    model = mlp()
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    schedule = layerwise.BlockCoordinate(every=4, state="drop")
+    schedule.build(model)
+    x, y = vectors(32)
+    fit = {"batch_size": 8, "verbose": 0}
+    model.fit(x, y, callbacks=[schedule], **fit)
+    model.compile(optimizer=model.optimizer, loss="sparse_categorical_crossentropy")
+    model.fit(x, y, callbacks=[schedule], **fit)
+    model.fit(x, y, **fit)
+    assert all(np.isfinite(w).all() for w in values(model.weights))

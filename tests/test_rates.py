@@ -138,3 +138,20 @@ def test_bad_rates_are_said_before_anything_moves(rates, message):
     with pytest.raises(ValueError, match=message):
         model.fit(*vectors(8), verbose=0, callbacks=[layerwise.Simultaneous(rates=rates)])
     assert same_bits(before, values(model.weights))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="one step per execution there")
+def test_a_batch_that_goes_alone_after_an_execution_has_its_own_factor():
+    def weights(steps_per_execution):
+        def rate(epoch, step):
+            return (1.0, 0.5, 0.5)[step % 3]
+
+        model = compiled(mlp(), keras.optimizers.SGD(0.1), steps_per_execution=steps_per_execution)
+        names = (block.name for block in layerwise.partition(model, 2))
+        schedule = layerwise.BlockCoordinate(blocks=2, rates=dict.fromkeys(names, rate))
+        x, y = vectors(24)
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[schedule])
+        return values(model.weights)
+
+    for one, other in zip(weights(1), weights(2), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

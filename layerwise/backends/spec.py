@@ -1,5 +1,6 @@
 """What a backend is told of a step: all that it reads, computes and writes, and nothing of who asked for it."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ class Move:
     slots: tuple
     state: tuple
     apply: Callable[..., None]
+
+    def warn_of_no_gradient(self) -> None:
+        """Warns that the loss does not depend on what moves. On JAX, where such gradients are zeros, nobody can tell."""
+        warnings.warn(
+            f"The loss does not depend on {[v.path for v in self.weights[:4]]}: a step of theirs moves nothing. Leave the "
+            "block out, or put it together with one that the loss depends on (blocks=...).",
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True, eq=False)

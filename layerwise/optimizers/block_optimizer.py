@@ -104,7 +104,7 @@ class BlockOptimizer:
             for v in head.trainable_variables
         }
         self.slots = Slots(self.rule, blocks, shapes)
-        self._factors = [1.0] * len(self._groups)
+        self._factors: list[float | None] = [1.0] * len(self._groups)
         self._seen = self._iterations()
         self._began: list[int] | None = self.counts()  # when the fit began
 
@@ -173,10 +173,9 @@ class BlockOptimizer:
                 self._factors[k] = factor
                 backend.fill(self._groups[k].rate, (), factor)
 
-    def factors_were_set(self, factors: dict[int, float]) -> None:
-        """An execution has set learning-rate factors of some blocks."""
-        for k, factor in factors.items():
-            self._factors[k] = factor
+    def forget_factors(self) -> None:
+        """An execution has set learning-rate factors, of which blocks and to what its own program knows alone."""
+        self._factors = [None] * len(self._groups)
 
     def counts(self) -> list[int]:
         """Each block's own number of Updates since its state was last reset."""

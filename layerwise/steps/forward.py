@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from layerwise.backends import internals
+from layerwise.blocks.segment import pack
 
 
 class Features(NamedTuple):
@@ -72,7 +73,7 @@ def _block_by_block(model, blocks, heads, update, x, y, sample_weight, training)
             y_pred = features
             if block.index in update.heads:
                 head = heads[block.index]
-                y_pred = head(features, training=training)
+                y_pred = pack(model, "output", [head(features, training=training)])
                 regularizers += head.losses
             losses.append(internals.compiled_loss(model, y, y_pred, sample_weight))
     terms = [*losses, *map(keras.ops.sum, regularizers)]

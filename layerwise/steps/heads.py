@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from layerwise.backends import internals
+from layerwise.blocks.graph import has_graph
 from layerwise.blocks.segment import with_masks
 
 _POOLING = {
@@ -51,6 +52,12 @@ def build_heads(model, blocks, head, seed):
         raise ValueError(
             f"head must be 'linear', 'mlp' or a callable block_output -> tensor, got {head!r}."
         )
+    if isinstance(head, layers.Layer):
+        raise ValueError(
+            f"head must be 'linear', 'mlp' or a function that makes new layers for each head, got the layer "
+            f"{type(head).__name__}, whose weights all heads would share. Pass lambda features: "
+            f"keras.layers.{type(head).__name__}(...)(features)."
+        )
     output = list(getattr(model, "outputs", None) or ())
     if len(output) != 1:
         raise ValueError(
@@ -58,6 +65,7 @@ def build_heads(model, blocks, head, seed):
             "output, or use BlockCoordinate."
         )
     heads = {}
+    blocks[-1].model  # noqa: B018 built now, as the others are: while a step is traced, JAX's variables have no values
     for block in blocks[:-1]:
         features = block.model.output
         inputs = keras.Input(batch_shape=features.shape, dtype=features.dtype, name="features")
@@ -116,9 +124,11 @@ def _output_layer(model, output):
     activations = []
     while True:
         operation, node = internals.history(output)
-        if isinstance(operation, keras.Model) and len(keras.tree.flatten(operation.output)) == 1:
-            output = keras.tree.flatten(operation.output)[0]
+        if has_graph(operation) and len(operation.outputs) == 1:
+            output = operation.outputs[0]
             continue
+        while isinstance(operation, layers.Wrapper):
+            operation = operation.layer
         dtype = getattr(operation, "dtype_policy", None)
         activation = getattr(operation, "activation", None)
         weightless = not getattr(operation, "weights", ())
@@ -136,6 +146,13 @@ def _output_layer(model, output):
         elif isinstance(operation, (layers.Reshape, layers.Flatten, layers.Dropout)):
             pass
         else:
+            own = not type(operation).__module__.startswith("keras.")
+            if activation is None and own and getattr(operation, "_layers", None):
+                raise ValueError(
+                    f"The model ends in {type(operation).__name__}, a layer made of others, whose activation a head "
+                    "cannot know. Pass head=a callable block_output -> tensor that ends as the model does, for example "
+                    "lambda features: keras.layers.Dense(10, 'softmax')(features)."
+                )
             if activation is not None and activation is not keras.activations.linear:
                 activations.insert(0, layers.Activation(activation, dtype=dtype))
             return dtype, activations

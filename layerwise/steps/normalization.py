@@ -24,6 +24,7 @@ class MovingAverages:
             for block in blocks
         ]
         self._passes = np.zeros(len(self._layers), "int64")  # in training mode
+        self._passes_at: dict[int, np.ndarray] = {}  # the end of an epoch of Keras' counting
         self._frozen = np.zeros(len(self._layers), bool)
         self.begin()
 
@@ -37,18 +38,36 @@ class MovingAverages:
             end = None if update.last is None else update.last + 1
             self._passes[update.frozen_below : end] += steps
 
-    def freeze(self, below):
-        """Divides the initial values out of the averages of the blocks with a smaller index, once for each."""
+    def end_epoch(self, epoch):
+        """An epoch of Keras' counting is over: weights may be restored to what they are now."""
+        self._passes_at[epoch] = self._passes.copy()
+
+    def freeze(self, below, restored=None, frozen=None):
+        """Divides the initial values out of the averages of the blocks with a smaller index, once for each.
+
+        Args:
+            below: The index.
+            restored: The epoch of Keras' counting to whose end the weights, and the averages with them, were restored;
+                None: they were not.
+            frozen: For each block, whether it is frozen before; None: as it is.
+
+        Returns:
+            For each block, whether it was frozen before.
+        """
+        before = (self._frozen if frozen is None else frozen).copy()
+        passes = self._passes_at.get(restored, self._passes)
         initial = iter(self._initial)
         for k, layers in enumerate(self._layers):
             for layer in layers:
                 starts = [next(initial) for _ in _averages(layer)]
-                if k < below and not self._frozen[k] and self._passes[k]:
-                    left = float(layer.momentum) ** int(self._passes[k])
+                left = float(layer.momentum) ** int(passes[k])
+                # An average that nothing has moved away from its start has no more to tell.
+                if k < below and not before[k] and left < 1.0:
                     for average, start in zip(_averages(layer), starts, strict=True):
                         value = backend.to_numpy(average)
                         average.assign(((value - left * start) / (1.0 - left)).astype(value.dtype))
-            self._frozen[k] |= k < below
+            self._frozen[k] = before[k] or (k < below and passes[k] > 0)
+        return before
 
     def state(self):
         """`{name: array}` for a checkpoint."""

@@ -5,6 +5,16 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 
+def _as_ints(value, *names):
+    """Makes Python's ints of NumPy's, which cannot be written as JSON."""
+    for name in names:
+        given = getattr(value, name)
+        if isinstance(given, tuple):
+            object.__setattr__(value, name, tuple(map(int, given)))
+        elif isinstance(given, Integral):
+            object.__setattr__(value, name, int(given))
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss that an Update descends, and how far down its gradient flows.
@@ -37,6 +47,7 @@ class Loss:
             raise ValueError(
                 f"A Loss reaches the blocks from `cut` to `after`, and {self!r} reaches none. Let cut be at most after."
             )
+        _as_ints(self, "after", "cut")
 
     def reaches(self, block: int) -> bool:
         """Whether a block feels this loss."""
@@ -88,6 +99,7 @@ class Update:
             raise ValueError(
                 f"An Update's losses must be a tuple of one or more Loss, got {self!r}."
             )
+        _as_ints(self, "frozen_below", "visit")
         if self.blocks is None:
             return
         if not self.blocks or not _ascending(self.blocks):
@@ -98,6 +110,7 @@ class Update:
             raise ValueError(
                 f"An Update's resident blocks must be some of those that move, ascending, got {self!r}."
             )
+        _as_ints(self, "blocks", "resident")
 
     @property
     def by_blocks(self) -> bool:

@@ -72,6 +72,11 @@ class BlockModel:
             kept[key] = cls(model, blocks, schedule.head, schedule.seed, released)
         return kept[key]
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the model was not compiled again since."""
+        return any(kept is self for kept in internals.until_compile(self.model).values())
+
     def block_names(self, blocks: tuple[int, ...] | None) -> tuple[str, ...]:
         """The names of blocks that move; None: all."""
         return ("all",) if blocks is None else tuple(self.blocks[k].name for k in blocks)

@@ -129,7 +129,7 @@ class Executions:
         for plan in plans[:done]:
             self._batches.record(plan)
         if factors is not None:
-            optimizer.factors_were_set(factors[done - 1])
+            optimizer.forget_factors()
         return self._batches.with_stage(plans[done - 1][0][0], logs), done
 
     def carry_out_stock(self, plans: list[Plan], run: Callable) -> tuple[dict, int]:

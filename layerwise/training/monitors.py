@@ -11,26 +11,34 @@ class Monitors:
     Args:
         callbacks: The `CallbackList` of the fit, or None.
         end_epoch: Called when all callbacks have seen the end of an epoch.
+        end_fit: Called when all callbacks have seen the end of the fit.
     """
 
-    def __init__(self, callbacks: Any, end_epoch: Any):
+    def __init__(self, callbacks: Any, end_epoch: Any, end_fit: Any):
         self._callbacks = callbacks
         self._stage: tuple | None = None
         monitored = callbacks.callbacks if callbacks is not None else []
         self._best = {
             id(c): c.best for c in monitored if isinstance(c, keras.callbacks.ModelCheckpoint)
         }
-        self._tail = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: end_epoch())
+        self._tail = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: end_epoch(), on_train_end=lambda logs: end_fit()
+        )
         self._tail.async_safe = True
         if callbacks is not None:
             callbacks.callbacks.append(self._tail)  # its turn comes when all others have had theirs
 
-    def begin_epoch(self, update: Any) -> None:
-        """Lets the monitors start afresh where an epoch begins with other losses than the one before."""
-        stage = update.losses, update.frozen_below
+    def begin_epoch(self, update: Any) -> int | None:
+        """Lets the monitors start afresh where an epoch begins with other losses than the one before.
+
+        Returns:
+            The epoch of Keras' counting to whose end that restored the weights; None: it did not.
+        """
+        stage, restored = (update.losses, update.frozen_below), None
         if self._stage is not None and stage != self._stage:
             for callback in self._callbacks.callbacks:
                 if isinstance(callback, keras.callbacks.EarlyStopping):
+                    restored = _restores(callback, restored)
                     callback.on_train_end()  # restores the stage's best weights where it was asked to
                     callback.on_train_begin()
                 elif isinstance(callback, keras.callbacks.ReduceLROnPlateau):
@@ -38,6 +46,17 @@ class Monitors:
                 elif isinstance(callback, keras.callbacks.ModelCheckpoint):
                     callback.best = self._best[id(callback)]
         self._stage = stage
+        return restored
+
+    def restored(self, after: Any) -> tuple[int | None, int | None]:
+        """The epochs to whose ends weights are restored when the fit ends: by callbacks before a callback, and after it."""
+        listed = self._callbacks.callbacks if self._callbacks is not None else []
+        place = next((i for i, callback in enumerate(listed) if callback is after), len(listed))
+        found: list[int | None] = [None, None]
+        for i, callback in enumerate(listed):
+            if isinstance(callback, keras.callbacks.EarlyStopping):
+                found[i > place] = _restores(callback, found[i > place])
+        return found[0], found[1]
 
     def stopped(self, keras_epoch: int) -> bool:
         """Whether an EarlyStopping ended something at this epoch of Keras' counting."""
@@ -50,3 +69,9 @@ class Monitors:
         if self._callbacks is not None:
             callbacks = self._callbacks.callbacks
             self._callbacks.callbacks = [c for c in callbacks if c is not self._tail]
+
+
+def _restores(early, otherwise):
+    """The epoch to whose end an EarlyStopping restores the weights at the end of training."""
+    restores = early.restore_best_weights and early.best_weights is not None
+    return early.best_epoch if restores else otherwise

@@ -30,6 +30,8 @@ class Position:
         """
         if not self.restored:
             self.offset = self.epoch - keras_epoch
+            if self.step == 0:  # a fit that ended before its first step has settled nothing
+                self.total = None
         self.restored = False
         return self.offset + keras_epochs if self.total is None else self.total
 

@@ -52,7 +52,7 @@ class Session:
         model, schedule, optimizer = self.model, self.schedule, self.block_model.optimizer
         self._params, self._stock = params, model.train_function
         self._found = set(optimizer.slots.released) if optimizer is not None else set()
-        self._monitors = Monitors(self.callbacks, self._end_epoch)
+        self._monitors = Monitors(self.callbacks, self._end_epoch, self._end_fit)
         listed = self.callbacks.callbacks if self.callbacks is not None else []
         self._batches = Batches(
             schedule,
@@ -100,8 +100,8 @@ class Session:
                 self.progress.averages.begin()
         position.begin_epoch(keras_epoch)
         update = self._batches.begin_epoch()
-        self.progress.averages.freeze(update.frozen_below)
-        self._monitors.begin_epoch(update)
+        restored = self._monitors.begin_epoch(update)
+        self.progress.averages.freeze(update.frozen_below, restored)
         self._batches.begin_substitution(update)
         self._announce()
 
@@ -122,8 +122,9 @@ class Session:
 
     def _end_epoch(self):
         """After all callbacks have seen the end of the epoch."""
-        skipped = self.epochs_left_out()
-        self.progress.position.end_epoch(skipped or 0)
+        skipped, position = self.epochs_left_out(), self.progress.position
+        self.progress.averages.end_epoch(position.epoch - position.offset)
+        position.end_epoch(skipped or 0)
         if skipped is not None:
             self.model.stop_training = False
 
@@ -167,8 +168,16 @@ class Session:
 
     def finish(self) -> None:
         """At `on_train_end`."""
-        self.progress.averages.freeze(len(self.block_model.blocks))
+        averages, every = self.progress.averages, len(self.block_model.blocks)
+        restored, self._to_restore = self._monitors.restored(self.schedule)
+        self._frozen = averages.freeze(every, restored)
         self.leave(finished=True)
+
+    def _end_fit(self):
+        """After all callbacks have seen the end of the fit: one of them may have restored averages as they were."""
+        if self._to_restore is not None:
+            every = len(self.block_model.blocks)
+            self.progress.averages.freeze(every, self._to_restore, self._frozen)
 
     def leave(self, finished: bool = False, memory: bool = True) -> None:
         """Takes everything off the model that this session put there.
@@ -204,8 +213,11 @@ def leave(model: keras.Model, going_on: BlockModel | None = None) -> None:
 
     Args:
         model: The model.
-        going_on: The `BlockModel` that a schedule with state="drop" goes on with: its slots stay without memory.
+        going_on: The `BlockModel` that a schedule with state="drop" goes on with: its slots stay without memory, unless
+            the model was compiled again.
     """
     checkpoint = internals.attached(model)
     if checkpoint is not None:
-        checkpoint.session.leave(memory=checkpoint.session.block_model is not going_on)
+        known = checkpoint.session.block_model
+        resting = going_on is not None and going_on is known and going_on.is_current
+        checkpoint.session.leave(memory=not resting)

@@ -1,6 +1,7 @@
 """What every schedule inherits: its config."""
 
 import keras
+import numpy as np
 import pytest
 
 import layerwise
@@ -75,3 +76,20 @@ def test_what_an_epoch_compiles_is_said_before_it(verbose, capsys):
     second = "layerwise: this epoch compiles 1 program, for block_1"
     third = "layerwise: this epoch compiles 1 program, for block_0"
     assert said == ([second, third] if verbose else [])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layerwise.BlockCoordinate(every=np.int64(2)),
+        lambda: layerwise.GreedyLayerwise(epochs_per_block=[np.int64(1)] * 4),
+        lambda: layerwise.BlockCoordinate(always=[np.int64(0)]),
+    ],
+)
+def test_integers_of_numpy_are_saved_like_others(make, tmp_path):
+    model = compiled(mlp(), "sgd")
+    x, y = vectors(16)
+    saving = keras.callbacks.ModelCheckpoint(str(tmp_path / "model.keras"))
+    n = len(layerwise.partition(model))
+    model.fit(x, y, epochs=n, batch_size=8, verbose=0, callbacks=[make(), saving])
+    assert (tmp_path / "model.keras").exists()

@@ -72,7 +72,11 @@ def traced_step(spec, which=None, only=None):
         by_variable = {id(v): g for v, g in zip(weights, gradients, strict=True)}
 
         def apply(move):
-            move.apply([by_variable[id(v)] for v in move.weights])
+            gradients = [by_variable[id(v)] for v in move.weights]
+            if all(g is None for g in gradients):
+                move.warn_of_no_gradient()
+                gradients = [tf.zeros_like(v.value) for v in move.weights]
+            move.apply(gradients)
             return 0
 
         # Weight decay and step counts do not depend on the data: where there was no batch, they must not run either.

@@ -1,6 +1,7 @@
 """The step of an Update on torch: eager, with a graph that holds the moving blocks' part only."""
 
 import contextlib
+from typing import Any
 
 import keras
 import torch
@@ -53,7 +54,12 @@ def eager_step(spec, apply):
             internals.update_loss_tracker(model, loss, batch_size(x))
         scaled = model.optimizer.scale_loss(loss)
         weights = [v.value for v in move.weights]
-        gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
+        gradients: Any = [None]
+        if scaled.requires_grad:
+            gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
+        if all(g is None for g in gradients):
+            move.warn_of_no_gradient()
+            gradients = [torch.zeros_like(w) for w in weights]
         with torch.no_grad():
             apply(list(gradients))
         if not spec.shows:
