@@ -654,3 +654,15 @@ def test_a_models_one_output_may_be_in_a_dict():
     fit = {"epochs": 2, "verbose": 0, "validation_data": (x, y)}
     history = model.fit(x, y, callbacks=[layerwise.GreedyLayerwise()], **fit).history
     assert {"loss", "mae", "val_loss", "val_mae"} <= set(history)
+
+
+def test_heads_go_on_after_the_model_is_compiled_again():
+    model, schedule = compiled(mlp(), keras.optimizers.SGD(0.1)), layerwise.GreedyLayerwise()
+    x, y = vectors(16)
+    n = len(layerwise.partition(model))
+    model.fit(x, y, epochs=2 * n, verbose=0, callbacks=[schedule])
+    trained = [values(head.weights) for head in schedule.heads.values()]
+    model.compile(keras.optimizers.SGD(0.1), loss=model.loss)
+    model.fit(x, y, initial_epoch=2 * n, epochs=2 * n + 1, verbose=0, callbacks=[schedule])
+    for head, before in zip(schedule.heads.values(), trained, strict=True):
+        assert same_bits(values(head.weights), before)  # the last stage trains no head

@@ -221,3 +221,21 @@ def test_stock_fit_reads_a_schedules_backup():
     model.load_weights(folder / "latest.weights.h5")
     assert same_bits(values(model.weights), weights)
     assert same_bits(values(model.optimizer.variables), slots)
+
+
+def test_weights_that_a_callback_loads_in_the_middle_are_no_resume(tmp_path):
+    path = str(tmp_path / "first.weights.h5")
+
+    class RollBack(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                self.model.load_weights(path)
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                self.model.save_weights(path)
+
+    model, schedule = pooled(mlp, keras.optimizers.Adam), layerwise.BlockCoordinate(every="epoch")
+    x, y = vectors(16)
+    model.fit(x, y, epochs=5, verbose=0, callbacks=[schedule, RollBack()])
+    assert schedule.visits["epoch"].tolist() == [0, 1, 2, 3, 4]

@@ -14,7 +14,7 @@ from layerwise.blocks import Blocks
 from layerwise.schedules.config import Configurable, plain
 from layerwise.schedules.rates import Rates
 from layerwise.steps import Look, Update
-from layerwise.training import BlockModel, Progress, Session, checks, leave
+from layerwise.training import Progress, Session, block_model_of, checks, leave
 from layerwise.training.foresight import sharing
 
 
@@ -288,7 +288,7 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         checks.check_compiled(model)
         if self.divides:
             checks.check_model(model)
-        self._block_model = BlockModel.of(self, model)
+        self._block_model = block_model_of(self, model, self._block_model, self._progress)
         if self._progress is None or self._progress.model is not model:
             self._progress = Progress(model, self._block_model)
         if self.divides:

@@ -9,7 +9,7 @@ import random
 import keras
 from keras import layers
 
-from layerwise.backends import internals
+from layerwise.backends import double, internals
 from layerwise.blocks.graph import has_graph
 from layerwise.blocks.segment import with_masks
 
@@ -147,7 +147,8 @@ def _output_layer(model, output):
             pass
         else:
             own = not type(operation).__module__.startswith("keras.")
-            if activation is None and own and getattr(operation, "_layers", None):
+            composite = isinstance(operation, layers.Layer) and double.layers_of(operation)
+            if activation is None and own and composite:
                 raise ValueError(
                     f"The model ends in {type(operation).__name__}, a layer made of others, whose activation a head "
                     "cannot know. Pass head=a callable block_output -> tensor that ends as the model does, for example "

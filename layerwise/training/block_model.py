@@ -51,26 +51,13 @@ class BlockModel:
             None  # a weak reference to the Progress that trained the heads last
         )
 
-    @classmethod
-    def of(cls, schedule: Any, model: keras.Model) -> "BlockModel":
-        """The model as a schedule divides it: the one that is there since `compile`, or a new one.
+    def is_trained_by(self, progress: Any) -> bool:
+        """Whether the heads are those of a training."""
+        return self._owner is not None and self._owner() is progress and progress is not None
 
-        Raises:
-            ValueError: The model cannot be divided so, or not be trained by blocks.
-        """
-        kept = internals.until_compile(model)
-        key = _text(schedule.by) if schedule.divides else None, schedule.head
-        if key not in kept:
-            blocks: Any = ()
-            if schedule.divides:
-                if schedule.head is not None:
-                    checks.check_graph(schedule, model)
-                blocks = partition(model, schedule.by, argument="blocks")
-            if schedule.head is not None:
-                checks.check_head(schedule, model, blocks)
-            released = schedule.state == "drop"
-            kept[key] = cls(model, blocks, schedule.head, schedule.seed, released)
-        return kept[key]
+    def is_now_trained_by(self, progress: Any) -> None:
+        """The heads are those of this training from now on."""
+        self._owner = weakref.ref(progress)
 
     @property
     def is_current(self) -> bool:
@@ -100,14 +87,14 @@ class BlockModel:
                 progress.heads = None
             elif self._owner is not None or seed != self._seed:
                 self.restart_heads(seed)
-        self._owner = weakref.ref(progress)
+        self.is_now_trained_by(progress)
         if self.optimizer is not None:
             self.optimizer.begin()
 
     def restart(self, progress: Any, seed: int) -> None:
         """Heads and step counts as new, for a `Progress` that has just begun."""
         self.restart_heads(seed)
-        self._owner = weakref.ref(progress)
+        self.is_now_trained_by(progress)
         if self.optimizer is not None:
             self.optimizer.restart_counts()
 
@@ -223,6 +210,37 @@ class BlockModel:
             outputs = self.heads[update.last](features, training=False)
             self._stage_models[update.last] = keras.Model(inputs, outputs)
         return self._stage_models[update.last].predict_on_batch(x)
+
+
+def block_model_of(
+    schedule: Any, model: keras.Model, before: BlockModel | None, progress: Any
+) -> BlockModel:
+    """The model as a schedule divides it: the one that is there since `compile`, or a new one.
+
+    A new one's heads go on as they were in the BlockModel `before`, where these were trained by the same `progress`;
+    their optimizers are new, as the model's is.
+
+    Raises:
+        ValueError: The model cannot be divided so, or not be trained by blocks.
+    """
+    kept = internals.until_compile(model)
+    key = _text(schedule.by) if schedule.divides else None, schedule.head
+    if key not in kept:
+        blocks: Any = ()
+        if schedule.divides:
+            if schedule.head is not None:
+                checks.check_graph(schedule, model)
+            blocks = partition(model, schedule.by, argument="blocks")
+        if schedule.head is not None:
+            checks.check_head(schedule, model, blocks)
+        released = schedule.state == "drop"
+        made = BlockModel(model, blocks, schedule.head, schedule.seed, released)
+        if before is not None and before.model is model and before.is_trained_by(progress):
+            for k in before.heads.keys() & made.heads.keys():
+                made.heads[k].set_weights(before.heads[k].get_weights())
+            made.is_now_trained_by(progress)
+        kept[key] = made
+    return kept[key]
 
 
 def _stock_spec(model):

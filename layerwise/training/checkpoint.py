@@ -49,7 +49,8 @@ class Checkpoint:
         """Reads what `save` wrote.
 
         Outside of a `fit`, as after one that was interrupted, users load whatever weights they like: then what another
-        schedule wrote, or none, is left alone.
+        schedule wrote, or none, is left alone. Once the first epoch has begun, weights that a callback loads are no resume:
+        heads, step counts, seeds and averages belong to them, and the position goes on.
 
         Raises:
             ValueError: Another schedule or model wrote it.
@@ -60,21 +61,26 @@ class Checkpoint:
             if internals.callback_list() is None:
                 return
             raise
+        averages = self.session.progress.averages
+        averages.set_state({name: np.array(store[name]) for name in averages.state()})
+        for i, variable in enumerate(self._variables()):
+            variable.assign(np.array(store[f"variable_{i}"]))
+        if self.session.block_model.optimizer is not None:
+            self.session.block_model.optimizer.restored()
+        if not self.session.has_begun:
+            self._resume(store)
+
+    def _resume(self, store):
+        """Goes on where a training was that ended."""
         progress = self.session.progress
         progress.position = Position.from_state(np.array(store["position"]).tolist())
         names = History().state()
         progress.history = History.from_state({n: np.array(store[f"history_{n}"]) for n in names})
-        averages = progress.averages
-        averages.set_state({name: np.array(store[name]) for name in averages.state()})
         names = json.loads(_as_text(store["memory_names"]))
         progress.memory.clear()
         progress.memory.update({n: np.array(store[f"memory_{i}"]) for i, n in enumerate(names)})
         count = int(np.array(store["generators"])[0])
         backend.set_generator_state([np.array(store[f"generator_{i}"]) for i in range(count)])
-        for i, variable in enumerate(self._variables()):
-            variable.assign(np.array(store[f"variable_{i}"]))
-        if self.session.block_model.optimizer is not None:
-            self.session.block_model.optimizer.restored()
         if progress.position.total is not None:
             self.session.schedule.prepare(progress.position.total)
 

@@ -88,6 +88,11 @@ class Session:
                 "called in it, and all blocks have moved since. Call them before or after fit()."
             )
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an epoch of this fit has begun."""
+        return not self._at_first_epoch
+
     def begin_epoch(self, keras_epoch: int) -> None:
         """An epoch begins: the position follows Keras, and all that follows the position is told."""
         self.check_entered()
