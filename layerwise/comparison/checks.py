@@ -104,6 +104,19 @@ def check_made(kind: str, name: str, made: Any) -> Any:
     return made
 
 
+def check_unshared(name: str, first: keras.Model, second: keras.Model) -> None:
+    """Raises ValueError where two models that a callable made share weights that are trained."""
+    known = {id(variable) for variable in first.trainable_variables}
+    shared = [v.path for v in second.trainable_variables if id(v) in known]
+    if shared:
+        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        raise ValueError(
+            f"models[{name!r}] returned two models that share weights that are trained, {', '.join(shared[:3])}{more}: a "
+            "run would start where another one ended. Make all layers inside the function, or set trainable = False on "
+            "those that are made outside it."
+        )
+
+
 def _check_names(name, value):
     if not isinstance(value, Mapping) or not value:
         raise ValueError(

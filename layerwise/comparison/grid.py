@@ -16,6 +16,7 @@ from layerwise.comparison.checks import (
     check_made,
     check_searched,
     check_target,
+    check_unshared,
     check_weighted,
 )
 from layerwise.comparison.configs import as_text, config_of
@@ -191,7 +192,9 @@ class Grid:
         ):
             cell = Cell(dataset, model, regularizer, next(iter(self.optimizers)), self.baseline)
             self.steps_per_epoch(cell)
-            task = self.task(cell, self.model(cell, self.reference(cell)))
+            made, again = (self.model(cell, self.reference(cell)) for _ in range(2))
+            check_unshared(model, made, again)
+            task = self.task(cell, made)
             if self.class_weight is not None:
                 check_weighted(dataset, self.datasets[dataset].targets())
             if self.target is not None:

@@ -362,3 +362,18 @@ def test_a_worker_that_grows_as_programs_do_keeps_them():
             found.add(executor.submit(grow, mebibytes).result())
         found.add(executor.submit(grow, 1).result())
     assert len(found) == 1
+
+
+def test_models_that_share_weights_that_are_trained_are_refused(monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", None)
+    base = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu", name="outside")])
+
+    def net():
+        return keras.Sequential([keras.Input((5,)), base, keras.layers.Dense(3)])
+
+    one = net()
+    for shared in (net, lambda: one):
+        with pytest.raises(ValueError, match=r"models\['tuned'\].*outside/kernel.*inside the fun"):
+            compare(models={"new": small_net, "tuned": shared})
+    base.trainable = False
+    problems.grid(model=net).check()
