@@ -35,7 +35,7 @@ class Probe(keras.callbacks.Callback):
     Args:
         quantities: Names (`layerwise.diagnostics.QUANTITIES`), or functions of a `Step` that return a frame, for example
             `functools.partial(layerwise.diagnostics.linearization, multiples=(1, 10))`.
-        every: A positive int: every so many steps; a list of steps; or a callable `step -> bool`.
+        every: A positive int: every so many steps; a list of steps; or a callable `step -> bool`, asked once a step.
         data: `(x, y)` or `(x, y, sample_weight)`, the batch to measure on; None: the batch just trained.
         blocks: What `layerwise.partition(by=...)` takes.
         chunk_size: The most examples that go through the model at once, as for a `Step`.
@@ -89,6 +89,7 @@ class Probe(keras.callbacks.Callback):
         self._probed: Any = None
         self._taken: Any = None
         self._before: Any = None
+        self._dues: dict[int, bool] = {}  # of the steps that the execution that runs may hold
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -113,7 +114,7 @@ class Probe(keras.callbacks.Callback):
             batches.check_chunks(model, self.chunk_size, data)
         self._blocks = partition(model, self.by, argument="blocks")
         if self._probed is not None and self._probed is not model:
-            self._record = Record()
+            self._record, self._dues = Record(), {}
         number = probes.index(self)
         self._probed, self._place = model, f"_layerwise_probe_{number}"
         internals.attach(model, self._record, self._place)
@@ -130,7 +131,10 @@ class Probe(keras.callbacks.Callback):
         if record.step == 0 and self.data is not None and self._due(0) and not record.measured(0):
             self._measure(self.data)
         self._first = batch
-        if not self._comes(record.step, self._probed.steps_per_execution):
+        # Asked once: a callable may answer otherwise when it is asked again.
+        known, steps = self._dues, _after(record.step, self._probed.steps_per_execution)
+        self._dues = {k: known[k] if k in known else bool(self._due(k)) for k in steps}
+        if not any(self._dues.values()):
             return
         if reversals in self.quantities.values():
             variables = self.model.trainable_variables  # on JAX this fetches the weights from fit
@@ -139,12 +143,12 @@ class Probe(keras.callbacks.Callback):
             self._tap()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        before = self._record.step
         # With several steps per execution, Keras counts those that the last one of an epoch lacks.
         last = min(batch, (self.params.get("steps") or batch + 1) - 1)
         count = last - self._first + 1
+        steps = _after(self._record.step, count)
         self._record.step += count
-        if self._comes(before, count):
+        if any(self._dues[step] for step in steps):
             data, self._taken = self._taken if self.data is None else self.data, None
             self._measure(data)
         self._before = None
@@ -153,10 +157,6 @@ class Probe(keras.callbacks.Callback):
         internals.detach(self._probed, self._place)
 
     # --- inside
-
-    def _comes(self, before, count):
-        """Whether one of the `count` steps after `before` is due."""
-        return any(self._due(before + 1 + k) for k in range(count))
 
     def _tap(self):
         """Lets the next call of the train function tell which batch it trains on: this one call."""
@@ -190,6 +190,11 @@ class Probe(keras.callbacks.Callback):
                 found = checks.check_found(name, found, keys_of)
                 self._record.add(place, name, found, step.passes.total - before)
         self.seconds += time.perf_counter() - start
+
+
+def _after(step, count):
+    """The numbers of so many steps after one."""
+    return range(step + 1, step + 1 + count)
 
 
 class _Logs(keras.callbacks.Callback):

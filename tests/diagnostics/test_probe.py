@@ -310,3 +310,28 @@ def test_after_an_interrupted_fit_the_model_is_stock_and_a_saved_one_loads(tmp_p
     keras.utils.set_random_seed(0)
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
     assert same_bits(state(model), alone)
+
+
+def test_every_is_asked_once_a_step_so_that_it_may_be_of_chance():
+    (x, y), asked, answers = vectors(48), [], {}
+
+    def every(step):
+        asked.append(step)
+        return answers.setdefault(len(asked), len(asked) in (2, 5))  # true at one call in some
+
+    model, probe = pooled(mlp, keras.optimizers.Adam), layerwise.Probe(("parts",), every=every)
+    model.fit(x, y, batch_size=8, callbacks=[probe], verbose=0)
+    assert asked == [1, 2, 3, 4, 5, 6]
+    assert list(dict.fromkeys(probe.frame["step"])) == [2, 5]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="one step an execution")
+def test_steps_that_an_execution_lacks_at_the_end_of_an_epoch_are_asked_about_once_too():
+    (x, y), asked = vectors(40), []
+    model = compiled(mlp(), steps_per_execution=4)
+    probe = layerwise.Probe(
+        ("parts",), lambda step: asked.append(step) or step == 7, (x[:8], y[:8])
+    )
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, callbacks=[probe], verbose=0)
+    # The executions hold steps 1 to 4, 5 of 5 to 8, 6 to 9, and 10 of 10 to 13; 0 is asked about with data.
+    assert asked == [*range(14)] and set(probe.frame["step"]) == {9}
