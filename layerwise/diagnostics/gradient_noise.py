@@ -19,6 +19,8 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
     batch is too small to tell: infinity. `mask_noise` = the trace of the covariance of the gradient over dropout masks, at
     the fixed batch, over the same |G|^2.
 
+    A batch of one example says nothing of either: NaN.
+
     With batch normalization a part has statistics of its own, and with dropout masks of its own, which is then in
     `batch_noise`. The loss must be a mean over examples; its regularizers have no noise.
 
@@ -49,6 +51,9 @@ def gradient_noise(step: Step, parts: int = 8, masks: int = 4) -> pd.DataFrame:
     """
     checks.at_least("parts", parts, 2)
     checks.at_least("masks", masks, 2)
+    if step.examples < 2:
+        nothing = {"batch_noise": float("nan"), "mask_noise": float("nan")}
+        return pd.DataFrame([{"block": name, **nothing} for name in step.names])
     parts = min(parts, step.examples)
     each = step.examples // parts
     means, spreads = _spread(step.parts(parts), step.weights)

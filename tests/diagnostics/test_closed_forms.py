@@ -340,3 +340,12 @@ def test_every_quantity_of_the_two_weights_is_its_polynomial():
         close(row["gradient_distance"], np.linalg.norm(gradient(*away) - g))
     for a in (0.0, 0.5, 1.0, 1.5):
         close(found["plane"][f"{a:g}, 0.5"], loss(a * u[0], 0.5 * u[1]))
+
+
+def test_one_example_says_nothing_of_the_noise_of_the_gradient(quadratic):
+    one = Step(quadratic.model, [x[:1] for x in quadratic.x], quadratic.y[:1, None], blocks="layer")
+    found = diagnostics.gradient_noise(one)
+    assert list(found["block"]) == one.names
+    assert found[["batch_noise", "mask_noise"]].isna().all(axis=None)
+    with pytest.raises(ValueError, match="parts must be an int of at least 2"):
+        diagnostics.gradient_noise(one, parts=1)
