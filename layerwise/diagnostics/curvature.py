@@ -101,7 +101,8 @@ def largest_eigenvalue(
     restarts: int = 2,
     scales: Sequence[np.ndarray] | None = None,
 ) -> tuple[float, float]:
-    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none.
+    """The eigenvalue of largest size of some blocks' part of the Hessian, and its residual; NaN where there is none, or no
+    finite one.
 
     Args:
         step: The Step.
@@ -123,18 +124,30 @@ def largest_eigenvalue(
     def times(vector):
         pieces = dict(zip(blocks, np.split(np.ravel(vector) * factors, ends), strict=True))
         products = step.hessian_vector([pieces.get(k) for k in range(len(step.blocks))])
-        return np.concatenate([products[k] for k in blocks]) * factors
+        found = np.concatenate([products[k] for k in blocks]) * factors
+        if not np.isfinite(found).all():
+            raise FloatingPointError
+        return found
 
-    if size <= max(iterations, 2):
-        matrix = np.array([times(unit) for unit in np.eye(size)])
-        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
-        return float(values[np.argmax(np.abs(values))]), 0.0
     start = np.random.default_rng(seed).normal(size=size)
-    operator = LinearOperator((size, size), matvec=times, dtype="float64")
-    return _lanczos(operator, times, start, iterations, tolerance, restarts)
+    try:
+        return (
+            _exact(times, size)
+            if size <= max(iterations, 2)
+            else _lanczos(times, start, iterations, tolerance, restarts)
+        )
+    except FloatingPointError:  # LAPACK and ARPACK take no such numbers
+        return float("nan"), float("nan")
 
 
-def _lanczos(operator, times, start, iterations, tolerance, restarts):
+def _exact(times, size):
+    matrix = np.array([times(unit) for unit in np.eye(size)])
+    values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+    return float(values[np.argmax(np.abs(values))]), 0.0
+
+
+def _lanczos(times, start, iterations, tolerance, restarts):
+    operator = LinearOperator((start.size, start.size), matvec=times, dtype="float64")
     options = {"k": 1, "which": "LM", "v0": start, "ncv": iterations, "tol": tolerance}
     try:
         values, vectors = eigsh(operator, maxiter=1 + restarts, **options)

@@ -349,3 +349,17 @@ def test_one_example_says_nothing_of_the_noise_of_the_gradient(quadratic):
     assert found[["batch_noise", "mask_noise"]].isna().all(axis=None)
     with pytest.raises(ValueError, match="parts must be an int of at least 2"):
         diagnostics.gradient_noise(one, parts=1)
+
+
+def test_a_hessian_that_is_infinite_has_no_eigenvalue():
+    # The second derivative of |t|^1.5 at 0 is infinite; its first is not.
+    bent = keras.layers.Lambda(lambda t: keras.ops.power(keras.ops.abs(t), 1.5))
+    layers = [keras.layers.Dense(2, kernel_initializer="zeros"), bent, keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.compile("sgd", "mse")
+    step = Step(model, np.ones((8, 2)), np.ones((8, 1)))
+    assert np.isfinite(step.loss)
+    for iterations in (6, 20):  # by Lanczos for all; from the whole matrix
+        with np.errstate(all="ignore"):  # as in a Probe
+            found = diagnostics.curvature(step, iterations=iterations).set_index("block")
+        assert np.isnan(found.loc["all", ["largest_eigenvalue", "residual"]].to_numpy()).all()
