@@ -191,6 +191,16 @@ def check_executions(model: keras.Model) -> None:
         )
 
 
+def check_single_steps(model: keras.Model) -> None:
+    """Raises ValueError where nobody sees the weights before a single step, which `reversals` compares with."""
+    if model.steps_per_execution > 1:
+        raise ValueError(
+            f"The model was compiled with steps_per_execution={model.steps_per_execution}, so that no callback sees the "
+            "weights before each step, with which the quantity 'reversals' compares. Leave it out, or compile with "
+            "steps_per_execution=1."
+        )
+
+
 def session_of(model: keras.Model) -> Any:
     """The session of a schedule that trains the model now, or None."""
     checkpoint = internals.attached(model)

@@ -105,6 +105,8 @@ class Probe(keras.callbacks.Callback):
         if not model.built:
             backend.build(model)
         checks.check_model(model)
+        if reversals in self.quantities.values():
+            checks.check_single_steps(model)
         data: Any = (None, None, None)
         if self.data is None:
             checks.check_executions(model)

@@ -17,6 +17,8 @@ def reversals(step: Step, before: Mapping[int, np.ndarray] | None = None) -> pd.
     weights before the last training step. A share of 1 is a block that goes to and fro. NaN where the last step did not
     move the block.
 
+    A Probe measures it only where each step is trained by itself (`steps_per_execution=1`).
+
     Cost: no passes; a copy of the weights.
 
     Source: the sign test of Rprop, Riedmiller and Braun, A direct adaptive method for faster backpropagation learning

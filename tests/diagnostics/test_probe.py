@@ -256,6 +256,8 @@ def test_what_does_not_fit_the_model_is_said_before_training():
     if keras.backend.backend() != "torch":
         with pytest.raises(ValueError, match="steps_per_execution"):
             model.fit(x, y, callbacks=[layerwise.Probe()], verbose=0)
+        with pytest.raises(ValueError, match="weights before each step"):
+            model.fit(x, y, callbacks=[layerwise.Probe("reversals", data=(x, y))], verbose=0)
     assert same_bits(values(model.variables), before)
     with pytest.raises(ValueError, match="not compiled"):
         Step(mlp(), x, y)
