@@ -70,6 +70,19 @@ def reductions(model: keras.Model) -> set:
     return {loss.reduction for loss in _losses(model) if loss is not model._compile_loss}
 
 
+def of_the_batch(model: keras.Model) -> list:
+    """The names of the compiled losses that are no mean over examples: they leave out examples of a class
+    (`ignore_class`), or are computed of a whole batch at once (Dice and Tversky with `axis=None`).
+    """
+    whole = (keras.losses.dice, keras.losses.tversky)
+    return [
+        loss.name
+        for loss in _losses(model)
+        if getattr(loss, "ignore_class", None) is not None
+        or (getattr(loss, "fn", None) in whole and getattr(loss, "axis", None) is None)
+    ]
+
+
 @contextlib.contextmanager
 def variables_as(mapping: Iterable[tuple[Any, Any]]) -> Iterator[None]:
     """While in this context, variables have the values given, of whatever dtype; what is assigned to them is forgotten."""

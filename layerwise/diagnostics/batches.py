@@ -23,8 +23,8 @@ def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
                 "x, y = next(iter(dataset))."
             )
     data = tuple(keras.tree.map_structure(_array, part) for part in (x, y, sample_weight))
-    inputs = [a for a in keras.tree.flatten(data[0]) if a is not None]
     expected = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    inputs = _in_order(data[0], expected)
     shapes = [tuple(a.shape) for a in inputs]
     if expected and not _fits(shapes, [tuple(t.shape) for t in expected]):
         raise ValueError(
@@ -41,6 +41,14 @@ def batch(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> tuple:
         )
     _check_loss(model, data)
     return data
+
+
+def _in_order(x, expected):
+    """The arrays of the inputs, a dict's in the order of the model's inputs, where it names these."""
+    names = [tensor.name for tensor in expected]
+    if isinstance(x, dict) and set(names) <= set(x):
+        x = [x[name] for name in names]
+    return [a for a in keras.tree.flatten(x) if a is not None]
 
 
 def _check_loss(model, data):
@@ -104,15 +112,17 @@ def check_chunks(model: keras.Model, chunk_size: Any, data: tuple) -> None:
             f"chunk_size={size} cuts the batch, and the layers {mixing[:3]} take statistics or losses of the whole batch: "
             "chunks would measure another loss. Use chunk_size=None and a smaller batch."
         )
-    reductions = double.reductions(model)
+    reductions, whole = double.reductions(model), double.of_the_batch(model)
     plain = {"sum_over_batch_size", "mean"} | (
         {"mean_with_sample_weight"} if data[2] is None else set()
     )
     masked = any(internals.mask(t) is not None for t in getattr(model, "outputs", None) or ())
-    if masked or not reductions <= plain:
+    if masked or whole or not reductions <= plain:
         why = (
             "its outputs carry masks"
             if masked
+            else f"its losses {whole[:3]} are of the whole batch"
+            if whole
             else f"its losses reduce by {sorted(map(str, reductions - plain))}"
         )
         raise ValueError(

@@ -404,3 +404,36 @@ def test_gradients_that_are_accumulated_move_nothing_until_there_are_enough(buil
         expected, found = flat(after) - flat(before), flat(step.displacement)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert expected.any() == moves
+
+
+def test_inputs_by_name_are_taken_in_the_models_order():
+    inputs = [keras.Input((3,), name="b"), keras.Input((5,), name="a")]
+    outputs = keras.layers.Dense(1)(keras.layers.Concatenate()(inputs))
+    model, rng = compiled(keras.Model(inputs, outputs), loss="mse"), np.random.default_rng(0)
+    x = {"b": rng.normal(size=(8, 3)), "a": rng.normal(size=(8, 5))}
+    y = np.ones((8, 1))
+    expected = Step(model, [x["b"], x["a"]], y)
+    found = Step(model, x, y)
+    assert found.loss == expected.loss
+    np.testing.assert_array_equal(flat(found.gradient), flat(expected.gradient))
+    with pytest.raises(ValueError, match=r"got \(8, 5\), \(8, 3\)"):
+        Step(model, {"b": x["a"], "a": x["b"]}, y)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1),
+        keras.losses.Dice(name="dice"),
+        keras.losses.Tversky(name="tversky"),
+        keras.losses.dice,
+    ],
+    ids=["ignore_class", "dice", "tversky", "function"],
+)
+def test_chunks_are_refused_where_the_loss_is_of_the_whole_batch(loss):
+    x, y = vectors(8)
+    sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    targets = y if sparse else np.eye(models.CLASSES)[y]
+    model = compiled(mlp(), loss=loss)
+    with pytest.raises(ValueError, match=r"its losses \['.*'\] are of the whole batch"):
+        Step(model, x, targets, chunk_size=2)
