@@ -128,3 +128,10 @@ def test_gaps_are_drawn_on_a_straight_axis_and_scores_close_to_one_as_they_are()
 
 def _texts(figure: Figure):
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_where_every_run_diverged_in_its_first_epoch_there_is_no_convergence_to_draw():
+    runs, curves = problems.made_up(seeds=1)
+    curves.loc[curves["epoch"] > 0, ["loss", "score"]] = float("nan")
+    scene = Scene(("digits", "mlp", "none", "Adam"), runs, curves, "simultaneous", runs)
+    assert figures.convergence.score(scene) is None and figures.convergence.loss(scene) is None

@@ -51,7 +51,10 @@ def _figure(scene, column, title):
     curves = scene.curves[scene.curves["split"] == "validation"]
     if curves.empty:
         return None
-    data, panels = bands(curves[curves["epoch"] > 0], column), scene.panels()
+    trained = curves[curves["epoch"] > 0]
+    if not np.isfinite(trained[column]).any():  # every run diverged in its first epoch
+        return None
+    data, panels = bands(trained, column), scene.panels()
     # Few schedules: one row with a panel for each clock. Many: a column for each family.
     few = len(panels) == 1
     shape = (1, len(CLOCKS)) if few else (len(CLOCKS), len(panels))
