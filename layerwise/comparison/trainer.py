@@ -288,10 +288,12 @@ def _without_rate(optimizer):
     """The config but for a learning rate that can be set: a schedule of it is part of the programs."""
     config = config_of(optimizer)
     if not _scheduled(optimizer):
-        config["config"].pop("learning_rate", None)
+        rule = config["config"].get("inner_optimizer", config)
+        rule["config"].pop("learning_rate", None)
     return config
 
 
 def _scheduled(optimizer):
     """Whether the learning rate is a schedule, which cannot be set."""
-    return isinstance(optimizer.get_config().get("learning_rate"), dict)
+    rule = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    return isinstance(rule.get_config().get("learning_rate"), dict)

@@ -383,3 +383,21 @@ def test_class_weights_sample_weights_and_callbacks_are_those_of_stock_fit():
     expected = model.evaluate(x, y, sample_weight=weights, batch_size=64, verbose=0)
     np.testing.assert_allclose(outcome.evaluations[-1].scores["test"], expected, rtol=1e-5)
     assert seen[-1][1] == outcome.evaluations[-1].scores["validation"][0]
+
+
+@pytest.mark.parametrize("cosine", [False, True], ids=["fixed", "cosine"])
+def test_the_rate_of_a_loss_scaled_optimizer_is_its_inner_ones(cosine):
+    optimizers = keras.optimizers
+
+    def scaled(learning_rate, steps):
+        rate = optimizers.schedules.CosineDecay(learning_rate, steps) if cosine else learning_rate
+        return optimizers.LossScaleOptimizer(optimizers.SGD(rate))
+
+    grid = problems.grid(optimizer=scaled, epochs=1)
+    ours = Trainer(grid, problems.cell("simultaneous"))
+    for rate in (0.01, 0.03):
+        outcome = problems.run(ours, rate, 0)
+        assert (outcome.status, outcome.error) == ("finished", "")
+    assert ours.builds == (2 if cosine else 1)
+    if not cosine:
+        assert float(ours.model.optimizer.learning_rate) == pytest.approx(0.03)
