@@ -16,9 +16,10 @@ def audit(runs: pd.DataFrame) -> list[str]:
     """One sentence for each finding; an empty list where there is none.
 
     Findings are: a cell of which no tuning run finished, or nothing was measured; a cell that was tuned to an edge of what
-    was tried, or for which one learning rate was tried; a cell whose fastest setting in the tuning runs was not measured;
-    a cell whose intervals rest on fewer than five finished runs; a run whose FLOPs are off those that were planned by more
-    than a tenth; and a task of equal FLOPs of which one schedule spent over 1.1 times what another did.
+    was tried, or for which one learning rate was tried, or one finished; a cell whose fastest setting in the tuning runs
+    was not measured; a cell whose intervals rest on fewer than five finished runs; a run whose FLOPs are off those that
+    were planned by more than a tenth; and a task of equal FLOPs of which one schedule spent over 1.1 times what another
+    did.
 
     Args:
         runs: The frame `runs`.
@@ -72,10 +73,12 @@ def _missing(cell):
 
 
 def _edges(cell):
-    tune = cell[(cell["phase"] == "tune") & (cell["status"] == "finished")]
+    tune = cell[cell["phase"] == "tune"]
     tried = tune["learning_rate"].unique()
-    if len(tried) == 1:
-        yield f"learning_rate {tried[0]:g} was the only one tried"
+    finished = tune[tune["status"] == "finished"]["learning_rate"].unique()
+    if len(finished) == 1:
+        which = "tried" if len(tried) == 1 else f"of {len(tried)} tried that finished"
+        yield f"learning_rate {finished[0]:g} was the only one {which}"
     for what, value in tuning.at_the_edge(cell).items():
         purpose, _, argument = what.partition(": ")
         yield f"tuned for {purpose} to {argument} {value:g}, an edge of what was tried"

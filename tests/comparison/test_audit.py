@@ -43,6 +43,13 @@ def test_one_learning_rate_is_named():
     assert audit(runs) == ["digits, mlp, Adam, s: learning_rate 0.1 was the only one tried"]
 
 
+def test_one_learning_rate_that_finished_is_not_the_only_one_that_was_tried():
+    runs = cell()
+    others = (runs["phase"] == "tune") & (runs["learning_rate"] != 0.1)
+    runs.loc[others, "status"] = ["diverged", "failed"] * (others.sum() // 2)
+    assert "learning_rate 0.1 was the only one of 3 tried that finished" in audit(runs)[0]
+
+
 def test_a_fastest_setting_that_was_not_measured_is_named():
     found = audit(cell(fastest=0.01))
     assert (
