@@ -45,6 +45,10 @@ def check_grid(grid: Any) -> None:
         _check_names(name, getattr(grid, name))
     for name, data in grid.datasets.items():
         _check_data(name, data, grid.batch_size)
+    if isinstance(grid.regularizers, str):
+        raise TypeError(
+            f"regularizers must be a tuple of names, got the str {grid.regularizers!r}. Write ({grid.regularizers!r},)."
+        )
     if not grid.regularizers or len(set(grid.regularizers)) != len(grid.regularizers):
         raise ValueError(f"regularizers must be different names, got {grid.regularizers!r}.")
     for optimizer, rates in grid.learning_rates.items():
@@ -191,6 +195,11 @@ def _check_callbacks(factory):
 
 
 def _check_probes(factories):
+    if isinstance(factories, Probe) or not isinstance(factories, (tuple, list)):
+        raise TypeError(
+            f"probes must be a tuple of callables () -> layerwise.Probe, got {factories!r}. Write probes=(lambda: "
+            "layerwise.Probe(...),)."
+        )
     for factory in factories:
         made = factory() if callable(factory) else factory
         if isinstance(factory, Probe) or not isinstance(made, Probe):

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def compare(
         models={getattr(models, "__name__", "model"): models} if callable(models) else models,
         schedules=schedules,
         optimizers=optimizers,
-        regularizers=tuple(regularizers),
+        regularizers=regularizers if isinstance(regularizers, str) else tuple(regularizers),
         learning_rates=_rates(learning_rates, optimizers),
         tuning_seeds=tuning_seeds,
         seeds=seeds,
@@ -200,7 +200,7 @@ def compare(
         n_trials=n_trials,
         class_weight=class_weight,
         callbacks=callbacks,
-        probes=tuple(probes),
+        probes=tuple(probes) if isinstance(probes, Iterable) else probes,
         first_seed=first_seed,
     )
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
@@ -275,11 +275,16 @@ def _rates(learning_rates, optimizers):
             f"learning_rates must be a tuple of numbers, or a dict of them by optimizer, got {learning_rates!r}."
         )
     if not isinstance(learning_rates, Mapping):
-        return {name: tuple(learning_rates) for name in optimizers}
+        return {name: _numbers(learning_rates) for name in optimizers}
     if set(learning_rates) != set(optimizers):
         raise ValueError(
             f"learning_rates has entries for {sorted(learning_rates)}, optimizers are "
             f"{sorted(optimizers)}. Give "
             "one tuple for all, or one for each optimizer."
         )
-    return {name: tuple(learning_rates[name]) for name in optimizers}
+    return {name: _numbers(learning_rates[name]) for name in optimizers}
+
+
+def _numbers(rates):
+    """Numbers as JSON knows them, of NumPy's, too."""
+    return tuple(float(rate) if isinstance(rate, np.number) else rate for rate in rates)

@@ -377,3 +377,13 @@ def test_models_that_share_weights_that_are_trained_are_refused(monkeypatch):
             compare(models={"new": small_net, "tuned": shared})
     base.trainable = False
     problems.grid(model=net).check()
+
+
+def test_rates_of_numpy_and_other_sequences_are_taken_or_refused(tmp_path):
+    small = {"tuning_seeds": 1, "seeds": 1, "epochs": 1, **ALONE}
+    found = compare(learning_rates=list(np.float32([0.01])), results=tmp_path, **small)
+    assert found.runs["learning_rate"].eq(float(np.float32(0.01))).all()
+    with pytest.raises(TypeError, match=r"regularizers must be a tuple.*\('l2',\)"):
+        compare(regularizers="l2")
+    with pytest.raises(TypeError, match=r"probes must be a tuple of callables"):
+        compare(probes=lambda: layerwise.Probe())
