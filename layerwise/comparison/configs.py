@@ -1,5 +1,6 @@
 """Configs that are the same in every process: without the numbers that Keras puts into names."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -49,6 +50,35 @@ def _digest(code):
 def as_text(config: object) -> str:
     """A config as one line of text."""
     return json.dumps(config, sort_keys=True, default=_readable)
+
+
+def with_functions(value: object) -> str:
+    """As `as_text`, but functions are told apart by their code and what they were given, partials by their arguments.
+    Of what a function holds, numbers, strings, tuples and functions count: other things may change as runs go by.
+    """
+    return json.dumps(value, sort_keys=True, default=_told)
+
+
+def _told(value):
+    if isinstance(value, functools.partial):
+        return {"partial": value.func, "arguments": value.args, "keywords": value.keywords}
+    function = inspect.unwrap(value) if inspect.isfunction(value) else value
+    if not inspect.isfunction(function) or (function.__module__ or "").startswith("keras."):
+        return _readable(value)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    held = [[name, _lasting(cell)] for name, cell in cells]
+    defaults = _readable([function.__defaults__, function.__kwdefaults__])
+    code = _digest(function.__code__)
+    return {"function": function.__qualname__, "code": code, "given": defaults, "holds": held}
+
+
+def _lasting(cell):
+    try:
+        value = cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+    plain = (bool, int, float, str, bytes, tuple, type(None))
+    return _readable(value) if isinstance(value, plain) or callable(value) else type(value).__name__
 
 
 def _collect(config, names):

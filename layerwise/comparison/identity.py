@@ -1,6 +1,7 @@
 """Which run is which: a hash of all that determines a run's result, so that runs can be found again."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from layerwise.comparison import settings, tpe
-from layerwise.comparison.configs import as_text, config_of
+from layerwise.comparison.configs import as_text, config_of, with_functions
 from layerwise.comparison.grid import Cell, Grid
 from layerwise.comparison.seeds import seeds_of
 from layerwise.comparison.settings import Setting
+from layerwise.diagnostics import QUANTITIES
 
 
 def run_id(
@@ -38,7 +40,7 @@ def run_id(
         "class_weight": as_text(
             {int(label): float(weight) for label, weight in (grid.class_weight or {}).items()}
         ),
-        "callbacks": [f"{type(one).__name__} {as_text(vars(one))}" for one in callbacks],
+        "callbacks": [f"{type(one).__name__} {with_functions(vars(one))}" for one in callbacks],
         "data": grid.datasets[cell.dataset].fingerprint,
         "model_config": grid.config("model", cell, setting),
         "optimizer_config": grid.config("optimizer", cell, setting),
@@ -53,7 +55,18 @@ def run_id(
 
 def _probe(probe):
     data = None if probe.data is None else [str(np.asarray(a).shape) for a in probe.data]
-    return as_text([list(probe.quantities), probe.every, probe.by, data])
+    # The package's quantities by their names alone, and of data the shapes: results that are kept are known so.
+    quantities = [
+        name if _is_own(quantity) else [name, quantity]
+        for name, quantity in probe.quantities.items()
+    ]
+    return with_functions([quantities, probe.every, probe.by, data])
+
+
+def _is_own(quantity):
+    while isinstance(quantity, functools.partial):
+        quantity = quantity.func
+    return quantity in QUANTITIES.values()
 
 
 def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

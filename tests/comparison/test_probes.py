@@ -3,12 +3,15 @@
 import functools
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import layerwise
-from layerwise.comparison import Comparison
+from layerwise.comparison import Comparison, identity
+from layerwise.comparison.configs import as_text
+from layerwise.comparison.identity import run_id
 from layerwise.comparison.planner import Planner
 from layerwise.comparison.trainer import Trainer
 from tests.comparison import problems
@@ -94,3 +97,44 @@ def test_what_is_no_maker_of_probes_is_said(probes, message):
 def test_a_probe_among_the_callbacks_is_refused():
     with pytest.raises(ValueError, match="give probes="):
         problems.grid(callbacks=lambda: [PROBE()])
+
+
+def known_by(**arguments):
+    grid = problems.grid(**arguments)
+    return run_id(grid, problems.cell("simultaneous"), {"learning_rate": 0.01}, 0, "measure", {})
+
+
+def test_functions_of_callbacks_and_probes_are_part_of_what_a_run_is_known_by():
+    def own(step, scale=1.0):
+        return pd.DataFrame({"scale": [scale]})
+
+    def rate(value):
+        return lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: value)]
+
+    seen = []
+    listening = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    before = known_by(callbacks=lambda: [listening])
+    seen.append(1)
+    assert known_by(callbacks=lambda: [listening]) == before  # however often it was called
+    assert known_by(callbacks=rate(0.1)) == known_by(callbacks=rate(0.1))
+    made = [
+        *({"callbacks": rate(value)} for value in (0.1, 0.5)),
+        *(
+            {"probes": (functools.partial(layerwise.Probe, functools.partial(own, scale=k), 4),)}
+            for k in (1, 2)
+        ),
+        {"probes": (lambda: layerwise.Probe("parts", every=lambda step: step == 2),)},
+        {"probes": (lambda: layerwise.Probe("parts", every=lambda step: step == 3),)},
+    ]
+    assert len({known_by(**one) for one in made}) == len(made)
+
+
+def test_what_holds_no_functions_and_the_packages_quantities_are_known_as_ever(monkeypatch):
+    def arguments():
+        smoothness = functools.partial(layerwise.diagnostics.smoothness, multiples=(0.0, 1.0))
+        yield {"probes": (lambda: layerwise.Probe(("parts", smoothness), 100, (X, Y)),)}
+        yield {"callbacks": lambda: [keras.callbacks.EarlyStopping("val_loss", mode="min")]}
+
+    now = [known_by(**one) for one in arguments()]
+    monkeypatch.setattr(identity, "with_functions", as_text)
+    assert [known_by(**one) for one in arguments()] == now
