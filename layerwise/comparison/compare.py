@@ -179,13 +179,15 @@ def compare(
         )
     search = dict(search or {})
     learning_rates = search.pop("learning_rate", learning_rates)
+    # A str is left as it is, to be refused.
+    names: Any = regularizers if isinstance(regularizers, str) else tuple(regularizers)
     grid = Grid(
         experiment=experiment,
         datasets=data if isinstance(data, Mapping) else {"data": data},
         models={getattr(models, "__name__", "model"): models} if callable(models) else models,
         schedules=schedules,
         optimizers=optimizers,
-        regularizers=regularizers if isinstance(regularizers, str) else tuple(regularizers),
+        regularizers=names,
         learning_rates=_rates(learning_rates, optimizers),
         tuning_seeds=tuning_seeds,
         seeds=seeds,
