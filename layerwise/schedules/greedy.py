@@ -27,8 +27,8 @@ class GreedyLayerwise(Schedule):
         blocks: What `layerwise.partition(by=...)` takes; the blocks must lie between cut points.
         epochs_per_block: `None` shares fit's epochs, less `finetune_epochs`, out evenly, earlier stages first; or an int,
             or one int per block: then they must add up to fit's epochs.
-        head: "linear", "mlp", or a callable `block_output -> tensor` that makes new layers at each call. A model that ends in
-            a layer made of others, whose activation nobody can know, needs a callable.
+        head: "linear", "mlp", or a callable `block_output -> tensor` that makes new layers at each call. A model that ends
+            in a layer made of others, whose activation nobody can know, needs a callable.
         finetune_epochs: Epochs in which all blocks move together, after the stages.
         seed: Decides the heads' initial weights.
 
