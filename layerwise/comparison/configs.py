@@ -25,8 +25,7 @@ def config_of(value: Any) -> dict[str, Any]:
     """
     if inspect.isfunction(value) and not value.__module__.startswith("keras."):
         held = inspect.getclosurevars(value).nonlocals
-        given = _readable([value.__defaults__, value.__kwdefaults__, sorted(held.items())])
-        return {"function": value.__qualname__, "code": _digest(value.__code__), "given": given}
+        return _of_function(value, sorted(held.items()))
     if isinstance(value, type):
         return {"class": f"{value.__module__}.{value.__qualname__}"}
     try:
@@ -38,6 +37,12 @@ def config_of(value: Any) -> dict[str, Any]:
     names: dict[str, str] = {}
     _collect(config, names)
     return _renamed(config, names)
+
+
+def _of_function(function, held):
+    """A function's name, a hash of its code, and what it was given: defaults, and what it `held`."""
+    given = _readable([function.__defaults__, function.__kwdefaults__, held])
+    return {"function": function.__qualname__, "code": _digest(function.__code__), "given": given}
 
 
 def _digest(code):
@@ -66,10 +71,7 @@ def _told(value):
     if not inspect.isfunction(function) or (function.__module__ or "").startswith("keras."):
         return _readable(value)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    held = [[name, _lasting(cell)] for name, cell in cells]
-    defaults = _readable([function.__defaults__, function.__kwdefaults__])
-    code = _digest(function.__code__)
-    return {"function": function.__qualname__, "code": code, "given": defaults, "holds": held}
+    return _of_function(function, [(name, _lasting(cell)) for name, cell in cells])
 
 
 def _lasting(cell):
