@@ -92,10 +92,11 @@ def _unmeasured(cell):
 
 def _few(cell):
     measured = cell[cell["phase"] == "measure"]
+    finished = measured["status"] == "finished"
     counted: dict[str, int] = {}
-    for _, row in measured.iterrows():
-        words = settings.in_words(settings.setting_of(row))
-        counted[words] = counted.get(words, 0) + (row["status"] == "finished")
+    for setting, counts in zip(settings.settings_of(measured), finished, strict=True):
+        words = settings.in_words(setting)
+        counted[words] = counted.get(words, 0) + counts
     for words, count in counted.items():
         if count < LEAST_RUNS:
             runs = "1 measured run" if count == 1 else f"{count} measured runs"

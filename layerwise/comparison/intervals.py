@@ -26,7 +26,8 @@ def mean(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
     center = float(values.mean())
     if len(values) < LEAST_RUNS:
         return center, np.nan, np.nan
-    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * error
     return center, center - float(half), center + float(half)
 
 
@@ -79,7 +80,7 @@ def median(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
     center = _between(ordered[(n - 1) // 2], ordered[n // 2], 0.5)
     if n < LEAST_RUNS:
         return center, np.nan, np.nan
-    covers = [1 - 2 * scipy.stats.binom.cdf(k, n, 0.5) for k in range((n + 1) // 2)]
+    covers = 1 - 2 * scipy.stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5)
     wide = max([k for k, cover in enumerate(covers) if cover >= level], default=None)
     if wide is None and level - covers[0] > 0.02:
         return center, -np.inf, np.inf

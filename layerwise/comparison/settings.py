@@ -69,6 +69,12 @@ def setting_of(row: Mapping[str, Any] | pd.Series) -> Setting:
     return setting
 
 
+def settings_of(runs: pd.DataFrame) -> list[Setting]:
+    """The setting of every row of `runs`."""
+    columns = ["learning_rate", *knobs_of(runs.columns)]
+    return [setting_of(row) for row in runs[columns].to_dict("records")]
+
+
 def knobs_of(columns: Iterable[str]) -> list[str]:
     """The columns, beside the learning rate, that hold what was tuned."""
     return [name for name in columns if str(name).partition(".")[0] in OWNERS and "." in str(name)]

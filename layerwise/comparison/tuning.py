@@ -40,10 +40,13 @@ def tuned(runs: pd.DataFrame, purpose: str) -> Setting:
     >>> tuned(runs, "score"), tuned(runs, "cost")
     ({'learning_rate': 0.3}, {'learning_rate': 0.1})
     """
-    order = _outcomes(runs)
+    return _best(_outcomes(runs), purpose)
+
+
+def _best(outcomes, purpose):
     first = ["score", "cost"] if purpose == "score" else ["cost", "score"]
-    best = order.sort_values([*first, "loss", "learning_rate"], kind="stable").iloc[0]
-    return settings.setting_of(best)
+    order = outcomes.sort_values([*first, "loss", "learning_rate"], kind="stable")
+    return settings.setting_of(order.iloc[0])
 
 
 def targets_of(runs: pd.DataFrame, parts: int = 1) -> tuple[float, ...] | None:
@@ -93,7 +96,7 @@ def next_trials(
     if not (runs["status"] == "finished").any():
         return []
     chosen = [tuned(runs, purpose) for purpose in (PURPOSES if targets is not None else ("score",))]
-    tried = {settings.key_of(one): one for one in map(settings.setting_of, _rows(runs))}
+    tried = {settings.key_of(one): one for one in settings.settings_of(runs)}
     more = settings.extensions(grid.values(cell), list(tried.values()), chosen)
     more = [setting for setting in more if grid.allows(cell, setting)]
     return list(itertools.product(more, seeds_of(grid, "tune")))
@@ -134,10 +137,10 @@ def at_the_edge(runs: pd.DataFrame) -> dict[str, Any]:
     tune, found = runs[runs["phase"] == "tune"], {}
     if not (tune["status"] == "finished").any():
         return {}
-    columns = ["learning_rate", *settings.knobs_of(tune.columns)]
-    tried = [settings.setting_of(row) for _, row in tune[columns].drop_duplicates().iterrows()]
+    outcomes = _outcomes(tune)
+    tried = settings.settings_of(outcomes)
     for purpose in PURPOSES if tune["flops_to_target"].notna().any() else ("score",):
-        best = tuned(runs, purpose)
+        best = _best(outcomes, purpose)
         for name, value in best.items():
             if settings.at_edge(_compared(tried, best, name), value):
                 found[f"{purpose}: {name}"] = value
@@ -192,9 +195,4 @@ def _outcomes(runs, sort=True):
 
 def _has(runs, setting):
     key = settings.key_of(setting)
-    keys = (settings.key_of(settings.setting_of(row)) for row in _rows(runs))
-    return np.array([own == key for own in keys], bool)
-
-
-def _rows(runs):
-    return (row for _, row in runs.iterrows())
+    return np.array([settings.key_of(own) == key for own in settings.settings_of(runs)], bool)

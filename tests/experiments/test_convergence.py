@@ -95,6 +95,8 @@ def test_the_main_job_from_the_command_line(tmp_path):
     arguments = [
         "--only",
         "greedy",
+        "--optimizers",
+        "Adam",
         "--seeds",
         "1",
         "--tuning-seeds",
@@ -114,14 +116,14 @@ def test_the_main_job_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     runs = pd.read_csv(tmp_path / "convergence" / "runs.csv")
     trials = runs[runs["phase"] == "tune"].groupby(["schedule", "optimizer"]).size()
-    assert len(trials) == 4 and trials.between(4, 4 + 12).all(), "the grid, and what it grew by"
+    assert len(trials) == 2 and trials.between(4, 4 + 12).all(), "the grid, and what it grew by"
     measured = runs[runs["phase"] == "measure"].groupby(["schedule", "optimizer", "tuned_for"])
     assert measured.size().eq(1).all()
     figures = (path.name for path in (tmp_path / "convergence").glob("*.png"))
     kinds = collections.Counter(name.partition("-digits")[0] for name in figures)
     assert kinds.pop("verdict.png") == 1
-    assert kinds.pop("survival", 0) <= 2  # where some run reached the target
-    assert len(kinds) == 6 and set(kinds.values()) == {2}
+    assert kinds.pop("survival", 0) <= 1  # where some run reached the target
+    assert len(kinds) == 6 and set(kinds.values()) == {1}
     assert "| greedy |" in done.stdout
     answer = (tmp_path / "convergence" / "answer.md").read_text()
     assert "| greedy |" in answer and "experiments.convergence --only greedy" in answer
