@@ -1,4 +1,8 @@
-"""Simultaneous training, and one block that is the whole model, are stock ``fit`` bit for bit."""
+"""Simultaneous training, and one block that is the whole model, are stock ``fit`` bit for bit.
+
+On TensorFlow with graphs that are optimized, as they are for users; the trainings that other modules look at, too, are so
+where OPTIMIZED_GRAPHS is set.
+"""
 
 import functools
 import random
@@ -16,6 +20,7 @@ from tests.helpers import (
     mlp,
     mostly_thorough,
     normalized_mlp,
+    optimize_graphs,
     same_bits,
     values,
     vectors,
@@ -54,6 +59,14 @@ def dropout_mlp():
     return normalized_mlp(depth=2, dropout=0.3)
 
 
+@pytest.fixture
+def optimized():
+    """What is trained in a test has graphs that TensorFlow optimizes."""
+    optimize_graphs(True)
+    yield
+    optimize_graphs(False)
+
+
 @functools.cache
 def run(schedule, build, optimizer, jit_compile):
     """Train from a fixed global seed with shuffling; return weights, slots and history."""
@@ -77,13 +90,13 @@ def assert_equals_stock(schedule, build, optimizer, jit_compile):
 
 @pytest.mark.parametrize("schedule", THROUGH_THE_MACHINERY)
 @pytest.mark.parametrize("optimizer", mostly_thorough(OPTIMIZERS, fast=("momentum", "nadam")))
-def test_equals_stock_with_every_kind_of_optimizer(schedule, optimizer):
+def test_equals_stock_with_every_kind_of_optimizer(schedule, optimizer, optimized):
     assert_equals_stock(schedule, two_layers, optimizer, jit_compile=False)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_equals_stock_with_convolutions_shuffling_and_validation(schedule):
+def test_equals_stock_with_convolutions_shuffling_and_validation(schedule, optimized):
     assert_equals_stock(schedule, convnet, "adam", jit_compile="auto")
 
 
@@ -97,11 +110,11 @@ def test_equals_stock_with_convolutions_shuffling_and_validation(schedule):
         pytest.param(convnet, "momentum", marks=pytest.mark.slow),
     ],
 )
-def test_equals_stock_under_jit_compile(schedule, build, optimizer):
+def test_equals_stock_under_jit_compile(schedule, build, optimizer, optimized):
     assert_equals_stock(schedule, build, optimizer, jit_compile=True)
 
 
-def test_one_block_equals_stock_with_sample_weights_and_regularizers():
+def test_one_block_equals_stock_with_sample_weights_and_regularizers(optimized):
     def build():
         return mlp(kernel_regularizer="l2", kernel_constraint=keras.constraints.MaxNorm(1.0))
 
