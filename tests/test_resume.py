@@ -212,8 +212,8 @@ def test_a_backup_of_another_model_raises(backups, tmp_path):
         fitted(three(), backups(three, tmp_path), build=three_layers)
 
 
-def test_stock_fit_reads_a_schedules_backup():
-    case = conformance.named("cyclic")
+@conformance.every_schedule(lambda case: case.name == "cyclic")
+def test_stock_fit_reads_a_schedules_backup(case):
     _, folder, epoch = conformance.cut_off(case)
     weights, slots = conformance.whole(case).epochs[epoch - 1]
     model = conformance.new_model()
