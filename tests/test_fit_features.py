@@ -42,8 +42,13 @@ def fitted(model, callbacks, x=None, y=None, **arguments):
     return model, model.fit(x, y, callbacks=callbacks, **arguments).history
 
 
-def cyclic(steps, every=1):
-    return [(step // every % DEPTH,) for step in range(steps)]
+def cyclic(steps, every=1, depth=DEPTH):
+    return [(step // every % depth,) for step in range(steps)]
+
+
+def two_blocks(**arguments):
+    """Return a net of two blocks: for facts that do not need more, each of which is a program to compile."""
+    return mlp(depth=2, **arguments)
 
 
 def assert_same_weights(model, twin, rtol=1e-5, atol=1e-6):
@@ -60,15 +65,15 @@ def momentum():
     return keras.optimizers.SGD(0.1, momentum=0.9)
 
 
-def assert_follows_masked_stock(build, optimizer=momentum, every=1, **arguments):
+def assert_follows_masked_stock(build, depth, optimizer=momentum, every=1, **arguments):
+    """Check that the blocks of a model, so many, move as in masked stock training."""
     model, _ = fitted(
         compiled(build(), optimizer(), **arguments), [layerwise.BlockCoordinate(every=every)]
     )
     twin = compiled(build(), optimizer(), **arguments)
     data = batches(*vectors(40), BATCH, EPOCHS)
-    masked_stock(twin, list(zip(data, cyclic(15, every), strict=True)))
+    masked_stock(twin, list(zip(data, cyclic(15, every, depth), strict=True)))
     assert_same_weights(model, twin)
-    return model
 
 
 # --- data
@@ -168,22 +173,27 @@ def test_sample_weights_and_class_weights():
 
 
 def regularized():
-    """Return a net in which all that acts on a layer's weights besides the loss does so."""
-    return mlp(
+    """Return a net of two blocks in which all that acts on a layer's weights besides the loss does so."""
+    return two_blocks(
         kernel_regularizer=keras.regularizers.L1L2(0.01, 0.02),
         activity_regularizer=keras.regularizers.L2(0.05),
         kernel_constraint=keras.constraints.UnitNorm(),
     )
 
 
+def normalized_with_dropout():
+    """Return a net of three blocks, two of them with batch normalization and dropout."""
+    return normalized_mlp(depth=2, dropout=0.3)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "build",
-    [regularized, lambda: normalized_mlp(depth=3, dropout=0.3)],
+    ("build", "depth"),
+    [(regularized, 2), (normalized_with_dropout, 3)],
     ids=["regularizers and a constraint", "batch normalization and dropout"],
 )
-def test_layers_with_more_than_weights(build):
-    assert_follows_masked_stock(build)
+def test_layers_with_more_than_weights(build, depth):
+    assert_follows_masked_stock(build, depth)
 
 
 @pytest.mark.thorough
@@ -199,7 +209,7 @@ def test_layers_with_more_than_weights(build):
     ids=["clipnorm", "clipvalue", "rmsprop", "adagrad", "lion"],
 )
 def test_optimizers(optimizer):
-    assert_follows_masked_stock(mlp, optimizer, every=2)
+    assert_follows_masked_stock(two_blocks, 2, optimizer, every=2)
 
 
 def decaying():
@@ -275,8 +285,7 @@ def test_run_eagerly_gives_what_graphs_give():
 @pytest.mark.thorough
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch.compile needs a compiler")
 def test_jit_compile_gives_what_graphs_give():
-    arguments = {"jit_compile": True}
-    assert_follows_masked_stock(lambda: normalized_mlp(depth=3, dropout=0.3), **arguments)
+    assert_follows_masked_stock(normalized_with_dropout, 3, jit_compile=True)
 
 
 @pytest.mark.thorough
@@ -300,9 +309,9 @@ def test_several_steps_per_execution_change_nothing(every, state):
 
 
 def together(steps):
-    """Return a model that runs so many steps in one execution."""
+    """Return a model of two blocks that runs so many steps in one execution."""
     arguments = {} if steps == 1 else {"steps_per_execution": steps}
-    return pooled(mlp, keras.optimizers.Adam, **arguments)
+    return pooled(two_blocks, keras.optimizers.Adam, **arguments)
 
 
 class StockAtOddSteps(layerwise.Schedule):
@@ -347,7 +356,7 @@ def test_several_steps_per_execution_in_sweeps_and_greedy_stages():
         ends = []
         for steps in (1, 3):
             model = together(steps)
-            _, history = fitted(model, [make()], x, y, batch_size=BATCH, epochs=4)
+            _, history = fitted(model, [make()], x, y, batch_size=BATCH, epochs=2)
             ends.append((values(model.weights), history))
         assert same_bits(ends[0][0], ends[1][0])
         assert ends[0][1] == ends[1][1]
@@ -365,7 +374,7 @@ def test_a_stock_execution_is_one_call_of_the_models_own_function(monkeypatch):
     ends = []
     for callbacks in ([], [layerwise.Simultaneous()]):
         model, history = fitted(
-            compiled(mlp(), "adam", steps_per_execution=3), callbacks, x, y, batch_size=BATCH
+            compiled(two_blocks(), "adam", steps_per_execution=3), callbacks, x, y, batch_size=BATCH
         )
         ends.append((values(model.weights), history))
     assert same_bits(ends[0][0], ends[1][0])
@@ -378,10 +387,11 @@ def test_a_stock_execution_is_one_call_of_the_models_own_function(monkeypatch):
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
     snapshots = Snapshots()
-    model, _ = fitted(pooled(mlp, momentum), [layerwise.BlockCoordinate(), snapshots])
-    assert snapshots.moved() == cyclic(15)
-    twin = pooled(mlp, momentum, twin=True)
-    masked_stock(twin, list(zip(batches(*vectors(40), BATCH, EPOCHS), cyclic(15), strict=True)))
+    model, _ = fitted(pooled(two_blocks, momentum), [layerwise.BlockCoordinate(), snapshots])
+    moving = cyclic(15, depth=2)
+    assert snapshots.moved() == moving
+    twin = pooled(two_blocks, momentum, twin=True)
+    masked_stock(twin, list(zip(batches(*vectors(40), BATCH, EPOCHS), moving, strict=True)))
     # Activations have 8 (bfloat16) or 11 bits, and a compiler may keep more of them in one program
     # than in the other: a gradient may differ by 2**-8 of itself, the weights' steps are 0.01.
     assert_same_weights(model, twin, rtol=2e-3, atol=2e-3)
@@ -396,13 +406,13 @@ def test_a_loss_scale_that_overflows_skips_the_step_and_is_halved():
             keras.optimizers.Adam(0.01), initial_scale=2.0**30, dynamic_growth_steps=4
         )
 
-    model = compiled(mlp(), optimizer())
+    model = compiled(two_blocks(), optimizer())
     start = values(model.weights)
     snapshots = Snapshots()
     fitted(model, [layerwise.BlockCoordinate(), snapshots], epochs=1)
     assert snapshots.moved() == [()] * 5, "no gradient was finite"
     assert same_bits(start, values(model.weights))
-    twin = compiled(mlp(), optimizer())
+    twin = compiled(two_blocks(), optimizer())
     fitted(twin, [], epochs=1)
     assert float(model.optimizer.dynamic_scale) == float(twin.optimizer.dynamic_scale) == 2.0**25
     fitted(model, [layerwise.BlockCoordinate(), snapshots], epochs=6)

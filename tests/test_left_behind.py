@@ -405,7 +405,7 @@ class Interrupted(keras.callbacks.Callback):
     ids=["drop", "greedy"],
 )
 def test_a_real_interrupt(make):
-    model = new_model()
+    model = used_model()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
