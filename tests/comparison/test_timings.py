@@ -182,12 +182,12 @@ def test_a_comparison_keeps_its_timings_and_its_summary_is_of_them(compared):
     assert kept.equals(comparison.timings)
 
 
-def test_a_run_of_a_few_batches_more_than_its_timed_one_takes_as_long(compared):
-    comparison, _ = compared
-    runs, longer = comparison.runs.copy(), comparison.runs["phase"] == "measure"
+def test_a_run_of_a_few_batches_more_than_its_timed_one_takes_as_long():
+    runs, taken = made_up()
+    curves, longer = frames.curve_frame([]), runs["phase"] == "measure"
+    expected, _ = timings.applied(runs, curves, taken)
     runs.loc[longer, "epochs"] += 1  # as a random order may bring about
-    expected, _ = comparison.timed
-    found, _ = timings.applied(runs, comparison.curves, comparison.timings)
+    found, _ = timings.applied(runs, curves, taken)
     own = found.loc[longer, "train_seconds"]
     np.testing.assert_array_equal(own, expected.loc[longer, "train_seconds"])
     assert own.notna().all()

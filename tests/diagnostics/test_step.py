@@ -80,7 +80,7 @@ OPTIMIZERS = [
     ids=lambda optimizer: optimizer.name,
 )
 def test_the_displacement_is_the_optimizers_own(optimizer):
-    model = mlp(kernel_constraint=keras.constraints.MaxNorm(1.0))
+    model = mlp(2, kernel_constraint=keras.constraints.MaxNorm(1.0))
     if isinstance(optimizer, keras.optimizers.AdamW):
         optimizer.exclude_from_weight_decay(var_list=[model.trainable_variables[0]])
     compiled(model, optimizer)
@@ -109,7 +109,7 @@ def test_only_the_blocks_of_the_update_move():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("frozen", [0, 2, (1, 3)])
+@pytest.mark.parametrize("frozen", [0, (1, 3)])
 def test_frozen_layers_do_not_move(frozen):
     model = normalized_mlp(depth=4)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
@@ -128,7 +128,7 @@ def test_frozen_layers_do_not_move(frozen):
 
 
 def test_a_step_stays_that_of_its_moment():
-    model = compiled(normalized_mlp(dropout=0.3), "adam")
+    model = compiled(normalized_mlp(depth=1, dropout=0.3), "adam")
     x, y = vectors(16)
     step = Step(model, x, y)
     before = step.loss_at(step.displacement)
@@ -138,7 +138,7 @@ def test_a_step_stays_that_of_its_moment():
 
 
 def test_masks_are_held_fixed():
-    model = compiled(normalized_mlp(dropout=0.5))
+    model = compiled(normalized_mlp(depth=1, dropout=0.5))
     x, y = vectors(16)
     step = Step(model, x, y)
     assert len({step.loss_at([None] * len(step.blocks)) for _ in range(3)}) == 1
@@ -328,7 +328,7 @@ def test_asking_builds_no_optimizer_and_makes_the_same_step():
             keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5), momentum=0.9
         ),
     ):
-        model = compiled(mlp(), optimizer)
+        model = compiled(mlp(2), optimizer)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         x, y = vectors(16)
         first = Step(model, x, y)
