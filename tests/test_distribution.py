@@ -1,7 +1,7 @@
 """More than one device: the weights of the single-device run, to float32 rounding, and the same block moves everywhere.
 
-Nets without batch normalization, dropout or clipping, where the maths is the same. Each case needs processes of its own:
-devices are counted when a backend starts.
+Nets without batch normalization, dropout or clipping, where the maths is the same. They need processes of their own: how
+many devices there are is asked when a backend starts.
 """
 
 import os
@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.devices import SCHEDULES
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -21,7 +23,6 @@ pytestmark = [
     ),
 ]
 HERE = Path(__file__).parent
-SCHEDULES = ("simultaneous", "shuffled", "sweep", "greedy")
 
 
 def start(script, *arguments):
@@ -36,32 +37,34 @@ def finish(*processes):
         assert process.returncode == 0, errors
 
 
-def assert_same_weights(folder, one, other):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the folder of what one host has trained, on one device and on two."""
+    folder = tmp_path_factory.mktemp("devices")
+    finish(start("devices.py", folder))
+    return folder
+
+
+def assert_same_weights(one, other):
     for name in SCHEDULES:
-        first, second = (
-            np.load(folder / f"{name}_{one}.npz"),
-            np.load(folder / f"{name}_{other}.npz"),
-        )
+        first, second = (np.load(path.format(name)) for path in (one, other))
         assert len(first.files) == len(second.files) > 0
         for key in first.files:
-            # 24 Adam steps of 0.01: a rounding error of 1e-7 in a small gradient grows to some 1e-6
+            # 12 Adam steps of 0.01: a rounding error of 1e-7 in a small gradient grows to some 1e-6
             np.testing.assert_allclose(first[key], second[key], rtol=1e-4, atol=1e-5)
 
 
-def test_replicas_or_a_sharded_batch_on_one_host(tmp_path):
-    finish(start("devices.py", 1, tmp_path))
-    finish(start("devices.py", 2, tmp_path))
-    assert_same_weights(tmp_path, 1, 2)
+def test_replicas_or_a_sharded_batch_on_one_host(trained):
+    assert_same_weights(f"{trained}/{{}}_1.npz", f"{trained}/{{}}_2.npz")
 
 
 @pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="across hosts, stock fit works on JAX only"
 )
-def test_two_joined_jax_processes(tmp_path):
+def test_two_joined_jax_processes(trained, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    finish(start("joined.py", port, 0, tmp_path), start("joined.py", port, 1, tmp_path))
-    finish(start("joined.py", 0, 9, tmp_path))
-    assert_same_weights(tmp_path, 0, 9)
-    assert_same_weights(tmp_path, 1, 9)
+    finish(*(start("joined.py", port, process, tmp_path) for process in (0, 1)))
+    for process in (0, 1):
+        assert_same_weights(f"{trained}/{{}}_1.npz", f"{tmp_path}/{{}}_process_{process}.npz")
