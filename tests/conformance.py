@@ -18,6 +18,7 @@ model one after another, each from its start, so that they share programs; those
 
 import dataclasses
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -293,26 +294,26 @@ def _run(model, schedule, epochs):
 def cut_off(case):
     """Train under a schedule until an error in the last but one epoch.
 
-    The error leaves as much behind as a kill or Ctrl-C: nobody says goodbye to the callbacks.
-
     Returns:
-        The model if no other schedule trains it, else how it went on (a `Next`); folder of the backup; and epoch.
+        The model if no other schedule trains it, else how it went on (a `Next`); the folder of a copy of the backup, made
+        at that moment: what a kill would have left; and the epoch.
     """
-    folder = Path(tempfile.mkdtemp(prefix="layerwise_tests_")) / "backup"
+    folder = Path(tempfile.mkdtemp(prefix="layerwise_tests_"))
     model, schedule, epoch = model_for(case), case.make(), case.epochs - 2
-    callbacks = [schedule, keras.callbacks.BackupAndRestore(folder)]
+    callbacks = [schedule, keras.callbacks.BackupAndRestore(folder / "backup")]
     callbacks = callbacks if schedule_first(case) else callbacks[::-1]
+
+    def fail():
+        shutil.copytree(folder / "backup", folder / "left")
+        raise InterruptedError
+
     try:
-        fitted(model, *callbacks, AtBatch(epoch, 2, _fail), epochs=case.epochs)
+        fitted(model, *callbacks, AtBatch(epoch, 2, fail), epochs=case.epochs)
     except InterruptedError:
-        return model if case.alone else next_steps(model), folder, epoch
+        return model if case.alone else next_steps(model), folder / "left", epoch
     raise AssertionError("it was not cut off")
 
 
 def schedule_first(case):
     """Whether the schedule stands before BackupAndRestore when the run is cut off; when it is resumed it is the reverse."""
     return SCHEDULES.index(case) % 2 == 0
-
-
-def _fail():
-    raise InterruptedError
