@@ -17,7 +17,7 @@ from tests.comparison import disturbed
 
 pytestmark = pytest.mark.filterwarnings("ignore:What was tuned lies")
 # To kill more often by hand: KILLS=20 python -m pytest -m slow tests/comparison/test_nothing_is_lost.py
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 
 
 @pytest.fixture(scope="module")

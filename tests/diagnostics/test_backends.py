@@ -29,19 +29,18 @@ def measured(backend):
 def test_all_backends_measure_the_same():
     first, *others = (measured(backend) for backend in BACKENDS)
     for other in others:
-        for net, quantities in first.items():
-            for name, columns in quantities.items():
-                for column, values in columns.items():
-                    if isinstance(values[0], str):
-                        assert other[net][name][column] == values
-                        continue
-                    # Losses of about 1 are good to 1e-16, a difference of them to 1e-15, and so is what is
-                    # relative to a small one.
-                    small = np.min(np.abs(columns["predicted"])) if column == "miss" else 1.0
-                    np.testing.assert_allclose(
-                        other[net][name][column],
-                        values,
-                        rtol=1e-8,
-                        atol=1e-14 / small,
-                        err_msg=f"{net} {name} {column}",
-                    )
+        for name, columns in first.items():
+            for column, values in columns.items():
+                if isinstance(values[0], str):
+                    assert other[name][column] == values
+                    continue
+                # Losses of about 1 are good to 1e-16, a difference of them to 1e-15, and so is what is
+                # relative to a small one.
+                small = np.min(np.abs(columns["predicted"])) if column == "miss" else 1.0
+                np.testing.assert_allclose(
+                    other[name][column],
+                    values,
+                    rtol=1e-8,
+                    atol=1e-14 / small,
+                    err_msg=f"{name} {column}",
+                )

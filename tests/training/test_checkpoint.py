@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import layerwise
-from tests.helpers import AtBatch, compiled, mlp, same_bits, values, vectors
+from tests.helpers import AtBatch, compiled, mlp, pooled, same_bits, values, vectors
 
 
 class Stop(Exception):
@@ -32,7 +32,7 @@ def dropout_without_a_seed():
 def test_resuming_is_exact_where_dropout_has_no_seed(make, tmp_path):
     def run(folder, stop=None):
         keras.utils.set_random_seed(1)
-        model = compiled(dropout_without_a_seed(), "adam")
+        model = pooled(dropout_without_a_seed, keras.optimizers.Adam, twin=stop is not None)
         callbacks = [make()] + ([AtBatch(*stop, stop_here)] if stop else [])
         callbacks += [keras.callbacks.BackupAndRestore(folder)] if folder else []
         try:
@@ -53,7 +53,7 @@ def test_resuming_is_exact_where_dropout_has_no_seed(make, tmp_path):
 @pytest.mark.parametrize("make", [layerwise.Simultaneous, layerwise.BlockCoordinate])
 def test_a_corrupted_backup_is_replaced_by_the_one_before_it(make, tmp_path):
     def run(folder, stop=None):
-        model = compiled(mlp(), "adam")
+        model = pooled(mlp, keras.optimizers.Adam, twin=stop is not None)
         backup = keras.callbacks.BackupAndRestore(folder, double_checkpoint=True)
         callbacks = [make(), backup] + ([AtBatch(*stop, stop_here)] if stop else [])
         try:
