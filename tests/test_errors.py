@@ -190,6 +190,23 @@ def test_several_outputs_have_no_head_that_stands_in_for_them(case):
     assert_raises_and_moves_nothing(model, [case.make()], "BlockCoordinate", y=y)
 
 
+class Penalty(keras.layers.Layer):
+    """Hands its input on and adds a loss."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs**2))
+        return inputs
+
+
+def test_stages_need_a_compiled_loss():
+    inputs = keras.Input((FEATURES,))
+    value = keras.layers.Dense(CLASSES)(keras.layers.Dense(4)(inputs))
+    model = keras.Model(inputs, Penalty()(value))
+    model.compile("sgd")
+    remedy = r"compiled without one.*compile\(loss=\.\.\.\)"
+    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], remedy)
+
+
 def test_a_layer_used_twice_is_in_the_first_block_that_uses_it():
     model = compiled(partly_shared(), "sgd")
     schedule = BlockCoordinate(blocks="layer")
