@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import internals
+from layerwise.backends import backend, clocked, internals
 from layerwise.blocks.block import as_integer, known_names
 from layerwise.steps import Update
 from layerwise.training import checks
@@ -29,6 +29,7 @@ def check_model(model: Any) -> None:
             "Keras' own."
         )
     checks.check_model(model)
+    clocked.check_apply(model.optimizer, backend.BEFORE_APPLY)
 
 
 def check_session(session: Any, update: Update) -> None:

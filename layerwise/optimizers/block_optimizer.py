@@ -268,6 +268,7 @@ def _check(optimizer, rule):
             f"The optimizer was given gradient_accumulation_steps={rule.gradient_accumulation_steps}: its one counter "
             "would mix the gradients of different blocks. Compile without it and raise the batch size instead."
         )
+    clocked.check_apply(optimizer, backend.BEFORE_APPLY)
 
 
 def _state(value, dtype, name):
