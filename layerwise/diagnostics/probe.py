@@ -185,7 +185,7 @@ class Probe(keras.callbacks.Callback):
             step = Step(
                 model, x, y, sample_weight, self._blocks, update, chunk_size=self.chunk_size
             )
-            place = self._epoch, self._record.step, updates
+            place = self._epoch, self._record.step, _moves(model.optimizer, updates)
             for name, quantity in self.quantities.items():
                 before = step.passes.total
                 found = quantity(step, self._before) if quantity is reversals else quantity(step)
@@ -197,6 +197,16 @@ class Probe(keras.callbacks.Callback):
 def _after(step, count):
     """The numbers of so many steps after one."""
     return range(step + 1, step + 1 + count)
+
+
+def _moves(optimizer, steps):
+    """How often an optimizer has moved weights in its last so many steps: not in those that accumulate gradients."""
+    rule = getattr(optimizer, "inner_optimizer", optimizer)
+    every = rule.gradient_accumulation_steps
+    if not every:
+        return steps
+    counted = int(backend.to_numpy(rule.variables[0]))  # of steps; `iterations` is that of moves
+    return counted // every - (counted - steps) // every
 
 
 class _Logs(keras.callbacks.Callback):
