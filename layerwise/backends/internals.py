@@ -5,7 +5,6 @@ The range of Keras that is supported is the one in `setup.cfg`; `check()` names 
 
 import importlib
 import itertools
-import sys
 import types
 
 import keras
@@ -61,26 +60,6 @@ def check(used):
 
 
 # --- callbacks
-
-
-def callback_list():
-    """The CallbackList that is calling, found on the stack: a callback is given no reference to its neighbours."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
-            return frame.f_locals["self"]
-        frame = frame.f_back
-    return None
-
-
-def epoch_iterator(model):
-    """What the `fit` of a model that is calling takes its batches from, found on the stack; None where none is."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
-            return frame.f_locals["epoch_iterator"]
-        frame = frame.f_back
-    return None
 
 
 def backup_path(callback):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, calling, internals
 from layerwise.blocks import partition
 from layerwise.diagnostics import batches, checks
 from layerwise.diagnostics.quantities import QUANTITIES, reversals
@@ -99,7 +99,9 @@ class Probe(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        listed = internals.callback_list()
+        if calling.evaluates(model):
+            return
+        listed = calling.callback_list()
         probes = [c for c in listed.callbacks if isinstance(c, Probe)] if listed else [self]
         checks.check_once(self, probes)
         if not model.built:

@@ -5,7 +5,7 @@ import itertools
 import keras
 import tensorflow as tf
 
-from layerwise.backends import internals
+from layerwise.backends import calling, internals
 from layerwise.backends.tensorflow.execution import rows_of
 from layerwise.backends.tensorflow.memory import fill, release
 from layerwise.backends.tensorflow.step import Compiled, batch_size, unscaled
@@ -17,7 +17,7 @@ def check(model):
 
 def build(model):
     """Builds a model from the spec of the data that the calling `fit` iterates over, which takes no batch from it."""
-    iterator = internals.epoch_iterator(model)
+    iterator = calling.epoch_iterator(model)
     if iterator is None:
         return
     spec = iterator._distributed_dataset.element_spec
