@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from layerwise.backends import backend, clocked, internals
+from layerwise.optimizers.counts import keep, last_of
 from layerwise.optimizers.slots import MEMORY, Memory, Slots, build_released, like
 
 
@@ -103,9 +104,12 @@ class BlockOptimizer:
             for k, head in heads.items()
             for v in head.trainable_variables
         }
+        pairs = zip(blocks, self._groups, strict=True)
+        self._states = [(block.variables, group.variables) for block, group in pairs]
         self.slots = Slots(self.rule, blocks, shapes)
         self._factors: list[float | None] = [1.0] * len(self._groups)
         self._seen = self._iterations()
+        self._kept: Any = None  # the step counts as they were kept last
         self._began: list[int] | None = self.counts()  # when the fit began
 
     @property
@@ -203,6 +207,10 @@ class BlockOptimizer:
 
     def begin(self) -> None:
         """Before a fit: batches that were counted since the last one moved all blocks, so that each counts them."""
+        kept = last_of(self.rule)
+        if kept is not None and kept is not self._kept:  # of other blocks, or of a compile before
+            kept.give(self._states)
+            self._seen = kept.iterations
         iterations = self._iterations()
         if iterations < self._seen:
             self.restart_counts()
@@ -224,11 +232,12 @@ class BlockOptimizer:
             # The fit was interrupted, and what the user's optimizer was before it has been put back by hand: the next fit
             # takes the blocks' counts from it.
             self._seen = iterations + 1
-            return
-        if self._groups and self._groups[0].product is not None:
-            most = self._groups[int(np.argmax(counts))]
-            most.stock_product.assign(most.product.value)
-        self._seen = iterations
+        else:
+            if self._groups and self._groups[0].product is not None:
+                most = self._groups[int(np.argmax(counts))]
+                most.stock_product.assign(most.product.value)
+            self._seen = iterations
+        self._kept = keep(self.rule, self._seen, self._states)
 
     def restart_counts(self) -> None:
         """Each block's step count is that of the optimizer, as when it was created."""
@@ -236,6 +245,8 @@ class BlockOptimizer:
             group.count.assign(self.rule.iterations)
             if group.product is not None:
                 group.product.assign(group.stock_product.value if self._iterations() else 1.0)
+        self._seen = self._iterations()
+        self._kept = keep(self.rule, self._seen, self._states)
 
     def restart_heads(self) -> None:
         """The heads' optimizers are as they were created."""
