@@ -433,6 +433,7 @@ def test_a_model_of_one_block_is_trained_as_it_is():
     plain = stock.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0).history
     np.testing.assert_allclose(history["loss"], plain["loss"], rtol=1e-6)
     assert not schedule.heads
+    assert history["stage"] == [0, 0]
 
 
 # --- monitors
