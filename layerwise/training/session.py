@@ -52,7 +52,7 @@ class Session:
         model, schedule, optimizer = self.model, self.schedule, self.block_model.optimizer
         self._params, self._stock = params, model.train_function
         self._found = set(optimizer.slots.released) if optimizer is not None else set()
-        self._monitors = Monitors(self.callbacks, self._end_epoch, self._end_fit)
+        self._monitors = Monitors(model, self.callbacks, self._end_epoch, self._end_fit)
         listed = self.callbacks.callbacks if self.callbacks is not None else []
         self._batches = Batches(
             schedule,
