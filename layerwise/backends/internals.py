@@ -162,9 +162,15 @@ def call(model, x, training):
     return model(x, training=training) if model._call_has_training_arg else model(x)
 
 
-def symbolic_build(model, spec):
+def symbolic_build(model, spec, with_optimizer=True):
     """Builds a model, and what `compile` leaves unbuilt, from the spec of a batch."""
-    model._symbolic_build(data_batch=spec)
+    optimizer = model.optimizer
+    if not with_optimizer:
+        vars(model)["optimizer"] = None
+    try:
+        model._symbolic_build(data_batch=spec)
+    finally:
+        vars(model)["optimizer"] = optimizer
 
 
 def update_loss_tracker(model, loss, batch_size):

@@ -255,7 +255,7 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         checks.check_one(Schedule, callbacks)
         self.arguments()
         if not model.built:
-            backend.build(model)
+            backend.build(model, with_optimizer=self.state != "drop")
         self._meet(model)
         self._session = Session(self, self._block_model, self._progress, callbacks)
 
