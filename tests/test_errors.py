@@ -154,6 +154,20 @@ def test_a_loss_scale_does_not_hide_what_cannot_be_honoured(make):
     assert_raises_and_moves_nothing(model, [make()], "use_ema")
 
 
+def test_what_no_schedule_can_honour_is_said_before_what_another_could():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = keras.layers.Dense(CLASSES)
+
+        def call(self, inputs):
+            return self.block(inputs)
+
+    model = compiled(Subclassed(), keras.optimizers.Adam(use_ema=True))
+    model(np.zeros((1, FEATURES), "float32"))
+    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], "use_ema")
+
+
 @pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
 def test_a_model_that_is_not_built_and_has_no_data_to_be_built_from(make):
     model = compiled(unbuilt(), "adam")

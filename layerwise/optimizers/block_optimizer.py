@@ -70,14 +70,13 @@ class BlockOptimizer:
         released: Whether an optimizer that is built here gets slots without memory.
 
     Raises:
-        ValueError: If the optimizer cannot be run block by block, with the reason and the remedy.
+        ValueError: If the optimizer was built for other variables.
     """
 
     def __init__(self, model: keras.Model, blocks: Any, heads: dict, released: bool = False):
         self.optimizer, self._heads = model.optimizer, heads
         self.rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self._classes = type(self.rule), clocked.clocked_class(type(self.rule))
-        _check(self.optimizer, self.rule)
         shapes: dict[int, tuple] = {}
         with backend.scope(model):
             if not self.optimizer.built:
@@ -261,10 +260,11 @@ class BlockOptimizer:
         return int(backend.to_numpy(self.rule.iterations))
 
 
-def _check(optimizer, rule):
-    """Raises where a schedule could not honour what the optimizer is asked to do."""
+def check_optimizer(optimizer: Any) -> None:
+    """Raises ValueError where a schedule could not honour what an optimizer is asked to do, with the remedy."""
     if optimizer is None:
         raise ValueError("The model was compiled without an optimizer. Pass one to compile().")
+    rule = getattr(optimizer, "inner_optimizer", optimizer)
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
         raise ValueError(
             "A schedule cannot run MultiOptimizer, which has an optimizer per variable. Compile with one optimizer."
