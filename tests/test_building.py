@@ -87,6 +87,19 @@ def test_blocks_are_found(make):
     assert len(schedule.visits) == 15 if make is layerwise.BlockCoordinate else 3
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="fit builds all itself")
+def test_dropped_state_is_never_allocated_for_blocks_that_rest():
+    schedule, held = layerwise.BlockCoordinate(state="drop"), []
+
+    def look(*arguments, **named):
+        held.append(schedule.optimizer_state_bytes())
+
+    looking = keras.callbacks.LambdaCallback(on_train_begin=look, on_train_batch_end=look)
+    model, (x, y) = compiled(unbuilt(), "adam"), vectors(8)
+    model.fit(x, y, verbose=0, callbacks=[schedule, looking])
+    assert held == [0, 8 * schedule.blocks[0].parameters]
+
+
 @pytest.mark.thorough
 def test_a_backup_is_restored_into_a_model_that_was_not_built(tmp_path):
     class Stop(Exception):

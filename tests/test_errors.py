@@ -154,6 +154,20 @@ def test_a_loss_scale_does_not_hide_what_cannot_be_honoured(make):
     assert_raises_and_moves_nothing(model, [make()], "use_ema")
 
 
+def test_what_no_schedule_can_honour_is_said_before_what_another_could():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = keras.layers.Dense(CLASSES)
+
+        def call(self, inputs):
+            return self.block(inputs)
+
+    model = compiled(Subclassed(), keras.optimizers.Adam(use_ema=True))
+    model(np.zeros((1, FEATURES), "float32"))
+    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], "use_ema")
+
+
 @pytest.mark.parametrize("make", [BlockCoordinate, GreedyLayerwise])
 def test_a_model_that_is_not_built_and_has_no_data_to_be_built_from(make):
     model = compiled(unbuilt(), "adam")
@@ -188,6 +202,23 @@ def test_several_outputs_have_no_head_that_stands_in_for_them(case):
     model.compile("adam", "mse")
     y = [np.zeros((16, CLASSES), "float32")] * 2
     assert_raises_and_moves_nothing(model, [case.make()], "BlockCoordinate", y=y)
+
+
+class Penalty(keras.layers.Layer):
+    """Hands its input on and adds a loss."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs**2))
+        return inputs
+
+
+def test_stages_need_a_compiled_loss():
+    inputs = keras.Input((FEATURES,))
+    value = keras.layers.Dense(CLASSES)(keras.layers.Dense(4)(inputs))
+    model = keras.Model(inputs, Penalty()(value))
+    model.compile("sgd")
+    remedy = r"compiled without one.*compile\(loss=\.\.\.\)"
+    assert_raises_and_moves_nothing(model, [GreedyLayerwise()], remedy)
 
 
 def test_a_layer_used_twice_is_in_the_first_block_that_uses_it():

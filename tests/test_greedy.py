@@ -433,6 +433,7 @@ def test_a_model_of_one_block_is_trained_as_it_is():
     plain = stock.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0).history
     np.testing.assert_allclose(history["loss"], plain["loss"], rtol=1e-6)
     assert not schedule.heads
+    assert history["stage"] == [0, 0]
 
 
 # --- monitors
@@ -474,6 +475,28 @@ def test_early_stopping_ends_the_stage_and_not_the_training(finetune, schedule_f
     assert len(history["stage"]) == 6 + 2 * (finetune > 0)
     stages = [(0,), (1,), (2,)] + [(0, 1, 2)] * (finetune > 0)
     assert snapshots.moved() == [stage for stage in stages for _ in range(10)]
+
+
+@pytest.mark.parametrize("schedule_first", [True, False])
+def test_early_stopping_does_not_hide_that_another_callback_ends_the_training(schedule_first):
+    class Diverges(keras.callbacks.Callback):
+        """Ends the training in the second epoch, as TerminateOnNaN does."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = self.epoch == 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["loss"] = np.nan
+
+    stopping = keras.callbacks.EarlyStopping("loss", patience=0)
+    schedule = layerwise.GreedyLayerwise(epochs_per_block=3)
+    callbacks = [Diverges(), *as_order(schedule, stopping, schedule_first)]
+    model, (x, y) = pooled(two_scales, slow), vectors(16)
+    history = model.fit(x, y, epochs=9, batch_size=8, verbose=0, callbacks=callbacks)
+    assert history.epoch == [0, 1]
 
 
 @pytest.mark.parametrize("schedule_first", [True, False])

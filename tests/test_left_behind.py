@@ -166,6 +166,23 @@ def test_the_optimizer_is_the_users_at_every_moment(case):
     assert type(run.optimizer) is type(keras.optimizers.AdamW())
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_a_schedule_or_probe_in_evaluate_or_predict_does_nothing(started):
+    model, (x, y) = used_model(), vectors(8)
+    schedule = layerwise.BlockCoordinate(state="drop")
+    probe = layerwise.Probe(every=1, data=(x, y))
+    if started:
+        model.fit(x, y, verbose=0, callbacks=[schedule, probe])
+        model.make_train_function()
+    shown, predicted = model.evaluate(x, y, verbose=0), model.predict(x, verbose=0)
+    before, visits = attributes(model), schedule.visits
+    assert model.evaluate(x, y, verbose=0, callbacks=[schedule, probe]) == shown
+    assert same_bits([model.predict(x, verbose=0, callbacks=[schedule, probe])], [predicted])
+    assert attributes(model) == before
+    assert schedule.visits.equals(visits)
+    assert len(probe.frame["step"].unique()) == 2 * started
+
+
 def test_what_is_put_back_by_hand_after_an_interrupt_is_where_the_next_fit_begins():
     """Block counts too: nothing between the interrupt and the next fit has taken the schedule off the model."""
     model = pooled(mlp, keras.optimizers.Nadam)

@@ -197,6 +197,29 @@ def test_the_state_of_an_optimizer_that_has_trained_before_is_taken_over():
     assert same_bits(continued([]), continued([layerwise.BlockCoordinate(blocks=1)]))
 
 
+def test_step_counts_of_blocks_stay_with_the_optimizer():
+    def the_same(model):
+        return layerwise.BlockCoordinate()
+
+    def compiled_again(model):
+        model.compile(model.optimizer, model.loss, run_eagerly=True)
+        return layerwise.BlockCoordinate()
+
+    def divided_otherwise(model):
+        return layerwise.BlockCoordinate([["block_0"], ["block_1"]])
+
+    def continued(change):
+        model = compiled(mlp(depth=2), keras.optimizers.Nadam(0.1), run_eagerly=True)
+        arguments = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        model.fit(*vectors(16), callbacks=[layerwise.BlockCoordinate()], **arguments)
+        model.fit(*vectors(16), callbacks=[change(model)], **arguments)
+        return values([*model.weights, *model.optimizer.variables])
+
+    alone = continued(the_same)
+    assert same_bits(alone, continued(compiled_again))
+    assert same_bits(alone, continued(divided_otherwise))
+
+
 @pytest.mark.parametrize("state", ["keep", "drop"])
 def test_frozen_layers_and_layers_without_weights_have_no_state(state):
     model = mlp(depth=3)

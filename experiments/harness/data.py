@@ -57,8 +57,11 @@ def load(
     x, x_test = _inputs(x), _inputs(x_test)
     y, y_test = (_labels(labels, name) for labels, name in ((y, "y_train"), (y_test, "y_test")))
     n_classes = int(max(y.max(), y_test.max())) + 1
-    x, y = _some(x, y, subset, n_classes, "--subset")
-    x_test, y_test = _some(x_test, y_test, test_subset, n_classes, "--test-subset")
+    # Of the subset a part is for validation, with an image of each class.
+    x, y = _some(x, y, subset, n_classes, round(n_classes / share), "--subset", "not for testing")
+    x_test, y_test = _some(
+        x_test, y_test, test_subset, n_classes, 2 * n_classes, "--test-subset", "for testing"
+    )
     x, x_validation, y, y_validation = train_test_split(
         x, y, test_size=share, stratify=y, random_state=0
     )
@@ -68,14 +71,15 @@ def load(
     return Path(source).stem, data, n_classes
 
 
-def _some(x, y, count, n_classes, option):
+def _some(x, y, count, n_classes, least, option, which):
     """So many of the examples, in the proportions of the classes; all where the count is None."""
     if count is None or count == len(y):
         return x, y
-    if not n_classes * 2 <= count < len(y):
+    most = len(y) - n_classes  # those that are left are in the proportions of the classes, too
+    if not least <= count <= most:
         raise ValueError(
-            f"{option} must lie between {n_classes * 2} (two of each class) and the {len(y)} images that there are, "
-            f"got {count}."
+            f"{option} must lie between {least} ({least // n_classes} for each of {n_classes} classes) and {most}, or be "
+            f"the {len(y)} images {which} that there are, got {count}."
         )
     x, _, y, _ = train_test_split(x, y, train_size=count, stratify=y, random_state=0)
     return x, y

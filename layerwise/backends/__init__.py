@@ -3,15 +3,15 @@
 Each of `tensorflow`, `jax` and `torch` has the same rooms with the same functions in the same order: `step` (the step of a
 `StepSpec`), `execution` (several batches in one program), `fit` (what stands in for the functions of a running `fit`),
 `memory` (variables), `flops` (counted operations) and `derivatives` (gradients for what looks, and in double precision for
-diagnostics). What is private in Keras and shared by all of them is in `internals`, `double` and `twin`; nothing outside
-this package uses a private Keras name.
+diagnostics). What is private in Keras and shared by all of them is in `internals`, `calling`, `double` and `twin`; nothing
+outside this package uses a private Keras name.
 """
 
 import importlib
 
 import keras
 
-from layerwise.backends import clocked, double, internals, twin
+from layerwise.backends import calling, clocked, double, internals, twin
 from layerwise.backends.spec import ExecutionSpec, Move, StepSpec, Turns
 
 _names = ("tensorflow", "jax", "torch")
@@ -30,6 +30,7 @@ __all__ = [
     "StepSpec",
     "Turns",
     "backend",
+    "calling",
     "clocked",
     "double",
     "internals",

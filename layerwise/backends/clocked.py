@@ -117,3 +117,18 @@ def update_step(optimizer, gradients, variables, learning_rate):
     """Runs an optimizer's own update rule on its own variables and counts the step."""
     optimizer._backend_update_step(gradients, variables, learning_rate)
     optimizer.iterations.assign_add(1)
+
+
+def check_apply(optimizer, before):
+    """Raises ValueError where an optimizer has a version of its own of what stock `fit` calls before `apply` (the methods
+    named in `before`): steps of layerwise call `apply` itself, so that it would have no effect.
+    """
+    for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+        scales = isinstance(part, keras.optimizers.LossScaleOptimizer)
+        stock = keras.optimizers.LossScaleOptimizer if scales else keras.optimizers.Optimizer
+        for name in before:
+            if getattr(type(part), name) is not getattr(stock, name):
+                raise ValueError(
+                    f"{type(part).__name__} has its own {name}, which a step of single blocks does not call: it calls "
+                    "apply(gradients, variables), and that update_step for each variable. Override one of these instead."
+                )

@@ -5,7 +5,6 @@ The range of Keras that is supported is the one in `setup.cfg`; `check()` names 
 
 import importlib
 import itertools
-import sys
 import types
 
 import keras
@@ -61,26 +60,6 @@ def check(used):
 
 
 # --- callbacks
-
-
-def callback_list():
-    """The CallbackList that is calling, found on the stack: a callback is given no reference to its neighbours."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
-            return frame.f_locals["self"]
-        frame = frame.f_back
-    return None
-
-
-def epoch_iterator(model):
-    """What the `fit` of a model that is calling takes its batches from, found on the stack; None where none is."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
-            return frame.f_locals["epoch_iterator"]
-        frame = frame.f_back
-    return None
 
 
 def backup_path(callback):
@@ -183,9 +162,15 @@ def call(model, x, training):
     return model(x, training=training) if model._call_has_training_arg else model(x)
 
 
-def symbolic_build(model, spec):
+def symbolic_build(model, spec, with_optimizer=True):
     """Builds a model, and what `compile` leaves unbuilt, from the spec of a batch."""
-    model._symbolic_build(data_batch=spec)
+    optimizer = model.optimizer
+    if not with_optimizer:
+        vars(model)["optimizer"] = None
+    try:
+        model._symbolic_build(data_batch=spec)
+    finally:
+        vars(model)["optimizer"] = optimizer
 
 
 def update_loss_tracker(model, loss, batch_size):

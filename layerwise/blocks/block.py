@@ -124,6 +124,12 @@ class Blocks(tuple[Block, ...]):
             TypeError: neither a name nor an index.
         """
         if isinstance(block, Block):
+            if block not in self:
+                raise ValueError(
+                    f"Block {block.name!r} is of another division into blocks than these {len(self)} of "
+                    f"{self.model.name!r}. Give the block's name or index, or, to a schedule, blocks=the Blocks that it is "
+                    "of."
+                )
             return super().index(block)
         names = [each.name for each in self]
         if isinstance(block, str):

@@ -97,7 +97,7 @@ class Graph:
             inputs = {id(tensor): numbers[id(tensor)] for tensor in node.input_tensors}
             inside = path + node.operation.name
             if counts[id(node.operation)] == 1 and _can_enter(node):
-                arguments = [numbers[id(t)] for t in keras.tree.flatten(node.arguments.args)]
+                arguments = [numbers[id(t)] for t in keras.tree.flatten(_given(node))]
                 outputs = self._enter(node.operation, arguments, inside + "/", counts)
             else:
                 outputs = [self._number(tensor) for tensor in node.outputs]
@@ -152,9 +152,16 @@ def _count_calls(model: keras.Model, counts: Counter) -> None:
             _count_calls(node.operation, counts)
 
 
+def _given(node: Any) -> tuple:
+    """What a nested model is called with, by position or as `inputs=`."""
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    return (*args, kwargs["inputs"]) if "inputs" in kwargs else args
+
+
 def _can_enter(node: Any) -> bool:
     """Whether the calls inside a nested model can stand for this call of it."""
-    nested, args, kwargs = node.operation, node.arguments.args, dict(node.arguments.kwargs)
+    nested, args, kwargs = node.operation, _given(node), dict(node.arguments.kwargs)
+    kwargs.pop("inputs", None)
     # Keras records the mask a tensor carries as an argument; the tensor still carries it inside.
     kwargs.pop("mask", None)
     # training=True for the nested model alone has no counterpart in its layers' recorded calls.

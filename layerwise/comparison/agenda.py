@@ -137,5 +137,5 @@ class Agenda:
         for row, _ in self._entries[cell]:
             same = settings.without_rate(settings.setting_of(row)) == settings.without_rate(setting)
             if same and row["status"] == "finished":
-                return Plan.of(row, self.grid.batch_size)
+                return Plan.of(row, self.grid.batch_size, self.grid.steps_per_epoch(cell))
         return None

@@ -42,14 +42,22 @@ class Plan:
     seconds: float | None = None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], batch_size: int) -> "Plan":
-        """The plan of a run that finished, from its row of `runs`."""
+    def of(cls, row: Mapping[str, Any], batch_size: int, steps_per_epoch: int) -> "Plan":
+        """The plan of a run that finished, from its row of `runs`.
+
+        Of a run that a callback ended before its last epoch the row does not say how many batches were planned: as many of
+        the last epoch as would spend the FLOPs that were, if batches cost alike.
+        """
         flops, seconds = (
             None if pd.isna(row[f"planned_{unit}"]) else row[f"planned_{unit}"]
             for unit in ("flops", "seconds")
         )
-        steps = int(row["examples"]) // batch_size
-        return cls(int(row["epochs"]), steps, None if flops is None else int(flops), seconds)
+        epochs, steps = int(row["epochs"]), int(row["examples"]) // batch_size
+        before = (epochs - 1) * steps_per_epoch
+        if 0 < steps <= before:
+            planned = round(steps * flops / row["flops"]) if flops else epochs * steps_per_epoch
+            steps = min(max(planned, before + 1), epochs * steps_per_epoch)
+        return cls(epochs, steps, None if flops is None else int(flops), seconds)
 
 
 def plan(

@@ -55,18 +55,26 @@ def run_id(
 
 def _probe(probe):
     data = None if probe.data is None else [str(np.asarray(a).shape) for a in probe.data]
-    # The package's quantities by their names alone, and of data the shapes: results that are kept are known so.
-    quantities = [
-        name if _is_own(quantity) else [name, quantity]
-        for name, quantity in probe.quantities.items()
-    ]
+    # The package's quantities by their names and what they were given, and of data the shapes: results that are kept are
+    # known so.
+    quantities = [_quantity(name, quantity) for name, quantity in probe.quantities.items()]
     return with_functions([quantities, probe.every, probe.by, data])
 
 
-def _is_own(quantity):
-    while isinstance(quantity, functools.partial):
-        quantity = quantity.func
-    return quantity in QUANTITIES.values()
+# What experiments/interplay was measured with, whose results know it by its name alone.
+_BY_NAME = with_functions([(), {"multiples": (0.0, 1.0)}])
+
+
+def _quantity(name, quantity):
+    function, given = quantity, []
+    while isinstance(function, functools.partial):
+        given.append((function.args, function.keywords))
+        function = function.func
+    if function not in QUANTITIES.values():
+        return [name, quantity]
+    given = [one for one in given if any(one)]
+    kept = name == "smoothness" and [with_functions(one) for one in given] == [_BY_NAME]
+    return name if kept or not given else [name, given]
 
 
 def holds(grid: Grid, row: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

@@ -113,12 +113,14 @@ def applied(
         places = pd.MultiIndex.from_arrays([timed, until])
         return seconds.reindex(places).to_numpy()
 
+    # A callback may have ended a run before its last planned epoch.
+    ends = runs["run_id"].map(curves.groupby("run_id")["epoch"].max()).fillna(runs["epochs"])
     runs, curves = runs.assign(timed=True), curves.copy()
     for column, epochs in (
-        ("seconds_to_target", "epochs_to_target"),
-        ("train_seconds", "epochs"),
+        ("seconds_to_target", runs["epochs_to_target"]),
+        ("train_seconds", ends),
     ):
-        runs.loc[measured, column] = at(runs.loc[measured, "run_id"], runs.loc[measured, epochs])
+        runs.loc[measured, column] = at(runs.loc[measured, "run_id"], epochs[measured])
     here = curves["run_id"].isin(source) & (curves["epoch"] > 0)
     curves.loc[here, "train_seconds"] = at(curves.loc[here, "run_id"], curves.loc[here, "epoch"])
     return runs, curves
@@ -164,10 +166,14 @@ def seconds_per_update(runs: pd.DataFrame, timings: pd.DataFrame, baseline: str)
 
 
 def _chosen(cell):
-    """One measured run for each set of programs of a cell: of those that finished, the first tuned for cost."""
+    """One measured run for each set of programs of a cell: of those that finished, the first tuned for cost, but where
+    they are not equally long the longest, which has the seconds of all.
+    """
     measured = cell[(cell["phase"] == "measure") & (cell["status"] == "finished")]
     order = {purpose: place for place, purpose in enumerate(reversed(tuning.PURPOSES))}
-    ordered = measured.assign(order=measured["tuned_for"].map(order)).sort_values(["order", "seed"])
+    ordered = measured.assign(order=measured["tuned_for"].map(order)).sort_values(
+        ["examples", "order", "seed"], ascending=[False, True, True]
+    )
     found: dict[Any, Mapping[str, Any]] = {}
     for row in ordered.to_dict("records"):
         found.setdefault(_programs(row), row)
@@ -190,7 +196,8 @@ def _in_turn(grid, chosen, repetitions):
             first = max(repetition, 0) % len(chosen)
             places = [*range(first, len(chosen)), *range(first)]
             for row, trainer in ((chosen[place], trainers[place]) for place in places):
-                plan = Plan.of(row, grid.batch_size)
+                steps_per_epoch = grid.steps_per_epoch(trainer.cell)
+                plan = Plan.of(row, grid.batch_size, steps_per_epoch)
                 outcome = trainer.run(settings.setting_of(row), int(row["seed"]), plan)
                 if outcome.status == "failed":
                     raise RuntimeError(f"a run that was timed failed, {row}: {outcome.error}")

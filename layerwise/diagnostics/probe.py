@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, calling, internals
 from layerwise.blocks import partition
 from layerwise.diagnostics import batches, checks
 from layerwise.diagnostics.quantities import QUANTITIES, reversals
@@ -99,7 +99,9 @@ class Probe(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        listed = internals.callback_list()
+        if calling.evaluates(model):
+            return
+        listed = calling.callback_list()
         probes = [c for c in listed.callbacks if isinstance(c, Probe)] if listed else [self]
         checks.check_once(self, probes)
         if not model.built:
@@ -185,7 +187,7 @@ class Probe(keras.callbacks.Callback):
             step = Step(
                 model, x, y, sample_weight, self._blocks, update, chunk_size=self.chunk_size
             )
-            place = self._epoch, self._record.step, updates
+            place = self._epoch, self._record.step, _moves(model.optimizer, updates)
             for name, quantity in self.quantities.items():
                 before = step.passes.total
                 found = quantity(step, self._before) if quantity is reversals else quantity(step)
@@ -197,6 +199,16 @@ class Probe(keras.callbacks.Callback):
 def _after(step, count):
     """The numbers of so many steps after one."""
     return range(step + 1, step + 1 + count)
+
+
+def _moves(optimizer, steps):
+    """How often an optimizer has moved weights in its last so many steps: not in those that accumulate gradients."""
+    rule = getattr(optimizer, "inner_optimizer", optimizer)
+    every = rule.gradient_accumulation_steps
+    if not every:
+        return steps
+    counted = int(backend.to_numpy(rule.variables[0]))  # of steps; `iterations` is that of moves
+    return counted // every - (counted - steps) // every
 
 
 class _Logs(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from layerwise.backends import backend, clocked, internals
+from layerwise.optimizers.counts import keep, last_of
 from layerwise.optimizers.slots import MEMORY, Memory, Slots, build_released, like
 
 
@@ -69,14 +70,13 @@ class BlockOptimizer:
         released: Whether an optimizer that is built here gets slots without memory.
 
     Raises:
-        ValueError: If the optimizer cannot be run block by block, with the reason and the remedy.
+        ValueError: If the optimizer was built for other variables.
     """
 
     def __init__(self, model: keras.Model, blocks: Any, heads: dict, released: bool = False):
         self.optimizer, self._heads = model.optimizer, heads
         self.rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self._classes = type(self.rule), clocked.clocked_class(type(self.rule))
-        _check(self.optimizer, self.rule)
         shapes: dict[int, tuple] = {}
         with backend.scope(model):
             if not self.optimizer.built:
@@ -103,9 +103,12 @@ class BlockOptimizer:
             for k, head in heads.items()
             for v in head.trainable_variables
         }
+        pairs = zip(blocks, self._groups, strict=True)
+        self._states = [(block.variables, group.variables) for block, group in pairs]
         self.slots = Slots(self.rule, blocks, shapes)
         self._factors: list[float | None] = [1.0] * len(self._groups)
         self._seen = self._iterations()
+        self._kept: Any = None  # the step counts as they were kept last
         self._began: list[int] | None = self.counts()  # when the fit began
 
     @property
@@ -203,6 +206,10 @@ class BlockOptimizer:
 
     def begin(self) -> None:
         """Before a fit: batches that were counted since the last one moved all blocks, so that each counts them."""
+        kept = last_of(self.rule)
+        if kept is not None and kept is not self._kept:  # of other blocks, or of a compile before
+            kept.give(self._states)
+            self._seen = kept.iterations
         iterations = self._iterations()
         if iterations < self._seen:
             self.restart_counts()
@@ -224,11 +231,12 @@ class BlockOptimizer:
             # The fit was interrupted, and what the user's optimizer was before it has been put back by hand: the next fit
             # takes the blocks' counts from it.
             self._seen = iterations + 1
-            return
-        if self._groups and self._groups[0].product is not None:
-            most = self._groups[int(np.argmax(counts))]
-            most.stock_product.assign(most.product.value)
-        self._seen = iterations
+        else:
+            if self._groups and self._groups[0].product is not None:
+                most = self._groups[int(np.argmax(counts))]
+                most.stock_product.assign(most.product.value)
+            self._seen = iterations
+        self._kept = keep(self.rule, self._seen, self._states)
 
     def restart_counts(self) -> None:
         """Each block's step count is that of the optimizer, as when it was created."""
@@ -236,6 +244,8 @@ class BlockOptimizer:
             group.count.assign(self.rule.iterations)
             if group.product is not None:
                 group.product.assign(group.stock_product.value if self._iterations() else 1.0)
+        self._seen = self._iterations()
+        self._kept = keep(self.rule, self._seen, self._states)
 
     def restart_heads(self) -> None:
         """The heads' optimizers are as they were created."""
@@ -250,10 +260,11 @@ class BlockOptimizer:
         return int(backend.to_numpy(self.rule.iterations))
 
 
-def _check(optimizer, rule):
-    """Raises where a schedule could not honour what the optimizer is asked to do."""
+def check_optimizer(optimizer: Any) -> None:
+    """Raises ValueError where a schedule could not honour what an optimizer is asked to do, with the remedy."""
     if optimizer is None:
         raise ValueError("The model was compiled without an optimizer. Pass one to compile().")
+    rule = getattr(optimizer, "inner_optimizer", optimizer)
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
         raise ValueError(
             "A schedule cannot run MultiOptimizer, which has an optimizer per variable. Compile with one optimizer."
@@ -268,6 +279,7 @@ def _check(optimizer, rule):
             f"The optimizer was given gradient_accumulation_steps={rule.gradient_accumulation_steps}: its one counter "
             "would mix the gradients of different blocks. Compile without it and raise the batch size instead."
         )
+    clocked.check_apply(optimizer, backend.BEFORE_APPLY)
 
 
 def _state(value, dtype, name):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, calling
 from layerwise.blocks import Blocks
 from layerwise.schedules.config import Configurable, plain
 from layerwise.schedules.rates import Rates
@@ -191,11 +191,8 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         The keys are `(Updates that share it, whether it shows logs, whether it heeds learning-rate factors)`; those of
         programs of several batches (`steps_per_execution`) say what they hold: a tuple `steps` of such keys.
         """
-        return (
-            collections.Counter()
-            if self._block_model is None
-            else self._block_model.programs.traces
-        )
+        met = self._block_model
+        return collections.Counter() if met is None else met.programs.traces
 
     @property
     def compile_seconds(self) -> float:
@@ -235,7 +232,6 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         Raises:
             ValueError: As `fit` would raise it.
         """
-        leave(model, going_on=self._block_model if self.state == "drop" else None)
         self._meet(model)
         if self.state == "drop":
             # Whoever trains the model before the schedule does finds slots with memory.
@@ -253,12 +249,13 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        callbacks = internals.callback_list()
+        if calling.evaluates(model):
+            return
+        callbacks = calling.callback_list()
         checks.check_one(Schedule, callbacks)
         self.arguments()
-        leave(model, going_on=self._block_model if self.state == "drop" else None)
         if not model.built:
-            backend.build(model)
+            backend.build(model, with_optimizer=self.state != "drop")
         self._meet(model)
         self._session = Session(self, self._block_model, self._progress, callbacks)
 
@@ -276,15 +273,18 @@ class Schedule(Configurable, keras.callbacks.Callback, abc.ABC):
         self._session.check_entered()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._session.begin_test()
+        if self._session is not None:
+            self._session.begin_test()
 
     def on_test_end(self, logs: Any = None) -> None:
-        self._session.end_test()
+        if self._session is not None:
+            self._session.end_test()
 
     def on_train_end(self, logs: Any = None) -> None:
         self._session.finish()
 
     def _meet(self, model):
+        leave(model, going_on=self._block_model if self.state == "drop" else None)
         checks.check_compiled(model)
         if self.divides:
             checks.check_model(model)

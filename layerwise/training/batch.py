@@ -161,7 +161,7 @@ class Batches:
 
     def with_stage(self, update: Update, logs: dict) -> dict:
         """What the user sees of a step: with heads, also which stage it was."""
-        if not self._block_model.heads:
+        if self._schedule.head is None:
             return logs
         stage = update.frozen_below if update.visit is None else update.visit
         return {**logs, "stage": float(stage)}

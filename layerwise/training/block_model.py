@@ -10,7 +10,7 @@ import keras
 
 from layerwise.backends import Move, StepSpec, backend, internals
 from layerwise.blocks import Blocks, partition
-from layerwise.optimizers import BlockOptimizer
+from layerwise.optimizers import BlockOptimizer, check_optimizer
 from layerwise.steps import Look, Update
 from layerwise.steps.forward import forward_pass
 from layerwise.steps.heads import build_heads
@@ -228,6 +228,7 @@ def block_model_of(
     if key not in kept:
         blocks: Any = ()
         if schedule.divides:
+            check_optimizer(model.optimizer)  # first: no other division or schedule would help
             if schedule.head is not None:
                 checks.check_graph(schedule, model)
             blocks = partition(model, schedule.by, argument="blocks")

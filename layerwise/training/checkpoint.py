@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, calling, internals
 from layerwise.training.history import History
 from layerwise.training.position import Position
 
@@ -58,7 +58,7 @@ class Checkpoint:
         try:
             self._check(store, "The weights that are being loaded")
         except ValueError:
-            if internals.callback_list() is None:
+            if calling.callback_list() is None:
                 return
             raise
         averages = self.session.progress.averages

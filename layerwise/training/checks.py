@@ -115,6 +115,12 @@ def check_updates(updates: Any, schedule: Any, block_model: Any, place: str) -> 
                 f"state={schedule.state!r}. Use state='keep', or name them: Update(blocks={tuple(range(n))})."
             )
         check_update(update, len(block_model.blocks), block_model.heads)
+        if update.by_blocks and block_model.model.loss is None:
+            raise ValueError(
+                f"{type(schedule).__name__} trains block by block on the loss of compile(), and the model was "
+                "compiled without one: what layers add by add_loss() cannot train a head. Call compile(loss=...), or use "
+                "BlockCoordinate, which needs none."
+            )
 
 
 def check_update(update: Update, n: int, heads: dict) -> None:

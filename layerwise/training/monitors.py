@@ -9,13 +9,17 @@ class Monitors:
     """The callbacks of a fit that follow the best value of a metric.
 
     Args:
+        model: The model.
         callbacks: The `CallbackList` of the fit, or None.
         end_epoch: Called when all callbacks have seen the end of an epoch.
         end_fit: Called when all callbacks have seen the end of the fit.
     """
 
-    def __init__(self, callbacks: Any, end_epoch: Any, end_fit: Any):
-        self._callbacks = callbacks
+    def __init__(self, model: keras.Model, callbacks: Any, end_epoch: Any, end_fit: Any):
+        self._model, self._callbacks = model, callbacks
+        self._ended = (
+            False  # whether a callback asked for the end of training in the batches of this epoch
+        )
         self._stage: tuple | None = None
         monitored = callbacks.callbacks if callbacks is not None else []
         self._best = {
@@ -24,9 +28,11 @@ class Monitors:
         self._tail = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: end_epoch(), on_train_end=lambda logs: end_fit()
         )
-        self._tail.async_safe = True
+        self._head = keras.callbacks.LambdaCallback(on_epoch_end=self._end_batches)
+        self._head.async_safe = self._tail.async_safe = True
         if callbacks is not None:
-            callbacks.callbacks.append(self._tail)  # its turn comes when all others have had theirs
+            # First and last of all. A new list: Keras goes through the old one now.
+            callbacks.callbacks = [self._head, *callbacks.callbacks, self._tail]
 
     def begin_epoch(self, update: Any) -> int | None:
         """Lets the monitors start afresh where an epoch begins with other losses than the one before.
@@ -59,7 +65,9 @@ class Monitors:
         return found[0], found[1]
 
     def stopped(self, keras_epoch: int) -> bool:
-        """Whether an EarlyStopping ended something at this epoch of Keras' counting."""
+        """Whether an EarlyStopping ended something at this epoch of Keras' counting, and nobody before it."""
+        if self._ended:
+            return False
         monitored = self._callbacks.callbacks if self._callbacks is not None else []
         early = [c for c in monitored if isinstance(c, keras.callbacks.EarlyStopping)]
         return any(c.stopped_epoch == keras_epoch and c.wait >= c.patience for c in early)
@@ -68,7 +76,12 @@ class Monitors:
         """The callbacks of the fit are the user's again."""
         if self._callbacks is not None:
             callbacks = self._callbacks.callbacks
-            self._callbacks.callbacks = [c for c in callbacks if c is not self._tail]
+            own = (self._head, self._tail)
+            self._callbacks.callbacks = [c for c in callbacks if c not in own]
+
+    def _end_batches(self, epoch, logs):
+        """Before any callback hears of the end of an epoch: EarlyStopping has not spoken yet."""
+        self._ended = self._model.stop_training
 
 
 def _restores(early, otherwise):

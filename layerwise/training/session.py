@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from layerwise.backends import backend, internals
+from layerwise.backends import backend, calling, internals
 from layerwise.training import checks
 from layerwise.training.batch import Batches, Substitution
 from layerwise.training.block_model import BlockModel
@@ -34,7 +34,7 @@ class Session:
         self.schedule, self.block_model, self.progress = schedule, block_model, progress
         self.model, self.callbacks = block_model.model, callbacks
         self._entered, self._stock_test, self._at_first_epoch = False, None, True
-        iterator = internals.epoch_iterator(self.model)
+        iterator = calling.epoch_iterator(self.model)
         self._fit: Any = (lambda: None) if iterator is None else weakref.ref(iterator)
         if block_model.blocks:
             checks.check_trainable(progress.paths, self.model)
@@ -52,7 +52,7 @@ class Session:
         model, schedule, optimizer = self.model, self.schedule, self.block_model.optimizer
         self._params, self._stock = params, model.train_function
         self._found = set(optimizer.slots.released) if optimizer is not None else set()
-        self._monitors = Monitors(self.callbacks, self._end_epoch, self._end_fit)
+        self._monitors = Monitors(model, self.callbacks, self._end_epoch, self._end_fit)
         listed = self.callbacks.callbacks if self.callbacks is not None else []
         self._batches = Batches(
             schedule,
@@ -72,8 +72,8 @@ class Session:
         model, fit = self.model, self._fit
 
         def make_train_function(force=False):
-            calling = internals.epoch_iterator(model)
-            if not self._entered and calling is not None and calling is fit():
+            caller = calling.epoch_iterator(model)
+            if not self._entered and caller is not None and caller is fit():
                 return type(model).make_train_function(model, force)  # our own fit, which begins
             leave(model)
             return model.make_train_function(force)

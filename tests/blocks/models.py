@@ -106,7 +106,7 @@ def nested():
         [layers.Dense(5, name="in_a"), layers.Dense(4, name="in_b")], name="inner"
     )
     middle_inputs = keras.Input((4,))
-    middle_output = layers.Dense(4, name="mid")(inner(middle_inputs))
+    middle_output = layers.Dense(4, name="mid")(inner(inputs=middle_inputs))  # as KerasHub does
     middle = keras.Model(middle_inputs, middle_output, name="middle")
     inputs = keras.Input((4,))
     x = middle(layers.Dense(4, name="first")(inputs), training=False)

@@ -26,6 +26,8 @@ def test_blocks_know_their_names_and_indices():
     for bad in (True, 1.0, None):
         with pytest.raises(TypeError, match=str(bad)):
             blocks.index(bad)
+    with pytest.raises(ValueError, match=r"'first' is of another division.*name or index"):
+        blocks.index(partition(model, 2)[0])
 
 
 def test_blocks_print_as_a_table():

@@ -85,6 +85,21 @@ def test_equal_epochs_are_equal_epochs():
     assert plan(Stub(), 4, 3, price) == Plan(3, 12, 28)
 
 
+@pytest.mark.parametrize(
+    ("examples", "flops", "steps"),
+    [
+        (16 * 11, 110, 11),  # as long as planned: in its last epoch
+        (16 * 4, 40, 11),  # ended by a callback after one epoch of three
+        (16 * 8, 80, 11),
+        (16 * 4, 30, 12),  # batches of other costs: never beyond the last epoch
+        (16 * 4, 60, 9),  # and within it
+    ],
+)
+def test_a_run_that_was_ended_early_was_planned_for_longer(examples, flops, steps):
+    row = {"epochs": 3, "examples": examples, "flops": flops, "planned_flops": 110}
+    assert Plan.of(row | {"planned_seconds": None}, 16, 4) == Plan(3, steps, 110)
+
+
 @pytest.mark.thorough
 def test_seconds_are_measured_and_the_slower_schedule_trains_less(monkeypatch):
     measure = Prices.seconds

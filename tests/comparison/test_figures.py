@@ -96,6 +96,8 @@ def test_bands_are_estimates_over_the_runs_that_got_so_far():
         assert band["low"] == pytest.approx(low, nan_ok=True)
         assert band["high"] == pytest.approx(high, nan_ok=True)
     assert bands.loc[("cyclic, 1 step", 2), "n"] == 5  # one diverged there
+    none = convergence.bands(curves.assign(loss=np.nan), "loss")
+    assert none.empty and set(none) == {"schedule", "epoch", *bands}
 
 
 def test_missed_targets_are_said_to_be_missed():

@@ -128,6 +128,27 @@ def test_functions_of_callbacks_and_probes_are_part_of_what_a_run_is_known_by():
     assert len({known_by(**one) for one in made}) == len(made)
 
 
+def test_what_quantities_of_the_package_were_given_is_part_of_it():
+    smoothness, noise = layerwise.diagnostics.smoothness, layerwise.diagnostics.gradient_noise
+    given = [
+        smoothness,
+        functools.partial(smoothness, multiples=(0.0, 2.0)),
+        functools.partial(smoothness, multiples=(0.0, 3.0)),
+        functools.partial(smoothness, np.array([0.0, 4.0])),
+        noise,
+        functools.partial(noise, masks=3),
+    ]
+    ids = [known_by(probes=(lambda q=q: layerwise.Probe((q,), 100, (X, Y)),)) for q in given]
+    assert len(set(ids)) == len(given)
+    # As they were when results were kept.
+    by_name = known_by(probes=(lambda: layerwise.Probe(("smoothness",), 100, (X, Y)),))
+    for same in (
+        functools.partial(smoothness),
+        functools.partial(smoothness, multiples=(0.0, 1.0)),
+    ):
+        assert known_by(probes=(lambda q=same: layerwise.Probe((q,), 100, (X, Y)),)) == by_name
+
+
 def test_what_holds_no_functions_and_the_packages_quantities_are_known_as_ever(monkeypatch):
     def arguments():
         smoothness = functools.partial(layerwise.diagnostics.smoothness, multiples=(0.0, 1.0))

@@ -78,6 +78,31 @@ def test_every_seed_takes_the_median_of_its_schedules_timed_run():
     assert runs["train_seconds"].max() == 99.0 and curves["train_seconds"].max() == 100.0
 
 
+def test_runs_that_a_callback_ended_take_the_seconds_up_to_there(monkeypatch):
+    runs, _ = made_up()
+    of_greedy = runs["schedule"] == "greedy"
+    runs.loc[(runs["seed"] == 1) & of_greedy, "examples"] = 16
+    runs.loc[(runs["seed"] == 2) & of_greedy, "examples"] = 32
+    took = []
+
+    def in_turn(grid, chosen, repetitions):
+        took.extend((row["schedule"], row["seed"]) for row in chosen)
+        return timings.frame(rows(chosen[1]["run_id"], [2.0, 6.0]))
+
+    monkeypatch.setattr(timings, "_in_turn", in_turn)
+    found = timings.take(None, runs, timings.frame([]), 1, lambda kept: None)
+    assert took == [("simultaneous", 1), ("greedy", 2)]  # the longer one
+    ends = {
+        run_id: 1 + (seed == 2) for run_id, seed in zip(runs["run_id"], runs["seed"], strict=True)
+    }
+    curves = frames.curve_frame(
+        [{"run_id": run_id, "epoch": end, "split": "train"} for run_id, end in ends.items()]
+    )
+    timed, _ = timings.applied(runs, curves, found)
+    own = timed[of_greedy & (timed["phase"] == "measure")].set_index("seed")["train_seconds"]
+    assert own.to_dict() == {1: 2.0, 2: 6.0}
+
+
 def test_a_cell_without_a_timed_run_has_no_seconds():
     runs, found = made_up()
     of_greedy = runs[(runs["schedule"] == "greedy")]["run_id"]

@@ -136,6 +136,22 @@ def test_several_steps_per_execution_are_counted():
     assert list(dict.fromkeys(probe.frame["step"])) == [0, 6, 10, 13]
 
 
+def accumulating():
+    return keras.optimizers.SGD(gradient_accumulation_steps=2)
+
+
+@pytest.mark.parametrize("schedule", [None, layerwise.Simultaneous])
+def test_steps_that_accumulate_gradients_are_no_updates(schedule):
+    model = pooled(build, accumulating)
+    x, y = vectors(40)
+    model.fit(x[:8], y[:8], verbose=0)
+    probe = layerwise.Probe(("interaction",), every=1, data=(x[:8], y[:8]))
+    listed = [probe] if schedule is None else [schedule(), probe]
+    model.fit(x, y, batch_size=8, callbacks=listed, verbose=0)
+    found = probe.frame.drop_duplicates("step")[["step", "update"]].to_numpy().tolist()
+    assert found == [[0, 0], [1, 1], [2, 1], [3, 2], [4, 2], [5, 3]]
+
+
 def test_a_block_that_goes_to_and_fro_is_seen():
     # One weight, target 0, rate so large that each step crosses the minimum.
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="w")])

@@ -392,6 +392,16 @@ def test_a_model_with_a_step_of_its_own_is_refused():
         Step(model, x, y)
 
 
+def test_layers_that_change_their_weights_as_they_run_are_refused():
+    x, y = vectors(16)
+    dense = keras.layers.SpectralNormalization(keras.layers.Dense(3), name="spectral")
+    model = compiled(keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), dense]))
+    with pytest.raises(ValueError, match=r"\['spectral'\].*change their weights"):
+        Step(model, x, y)
+    with pytest.raises(ValueError, match=r"\['spectral'\].*change their weights"):
+        model.fit(x, y, verbose=0, callbacks=[layerwise.Probe(every=9, data=(x, y))])
+
+
 @pytest.mark.parametrize("built", [False, True])
 def test_gradients_that_are_accumulated_move_nothing_until_there_are_enough(built):
     x, y = vectors(16)

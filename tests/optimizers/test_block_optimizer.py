@@ -100,3 +100,38 @@ def test_a_call_that_finds_no_batch_changes_nothing(steps):
     twin.set_weights(before)
     twin.fit(x, y, batch_size=8, shuffle=False, epochs=3, verbose=0, callbacks=[type(schedule)()])
     assert same_bits(values(model.weights), values(twin.weights))
+
+
+BEFORE_APPLY = {"tensorflow": "apply_gradients", "jax": "stateless_apply"}.get(
+    keras.backend.backend()
+)
+
+
+@pytest.mark.skipif(BEFORE_APPLY is None, reason="stock fit calls apply itself")
+def test_what_a_step_of_blocks_would_not_call_is_refused():
+    class Own(keras.optimizers.SGD):
+        pass
+
+    def apply(self, *arguments):
+        return getattr(keras.optimizers.SGD, BEFORE_APPLY)(self, *arguments)
+
+    setattr(Own, BEFORE_APPLY, apply)
+    for optimizer in (Own(), keras.optimizers.LossScaleOptimizer(Own())):
+        model = compiled(mlp(depth=2), optimizer)
+        with pytest.raises(ValueError, match=f"Own has its own {BEFORE_APPLY}.*update_step"):
+            model.fit(*vectors(8), verbose=0, callbacks=[layerwise.BlockCoordinate()])
+        with pytest.raises(ValueError, match=f"Own has its own {BEFORE_APPLY}"):
+            layerwise.diagnostics.Step(model, *vectors(8))
+
+
+def test_an_apply_of_ones_own_is_called():
+    calls = []
+
+    class Own(keras.optimizers.SGD):
+        def apply(self, *arguments):
+            calls.append(arguments)
+            return super().apply(*arguments)
+
+    model = compiled(mlp(depth=2), Own())
+    model.fit(*vectors(8), verbose=0, callbacks=[layerwise.BlockCoordinate()])
+    assert calls

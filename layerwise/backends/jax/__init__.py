@@ -34,7 +34,7 @@ from layerwise.backends.jax.memory import (
     set_generator_state,
     to_numpy,
 )
-from layerwise.backends.jax.step import SHARES, program
+from layerwise.backends.jax.step import BEFORE_APPLY, SHARES, program
 
 USED = {
     "keras.src.backend.jax.trainer.JAXTrainer": (
@@ -48,6 +48,7 @@ USED = {
 }
 
 __all__ = [
+    "BEFORE_APPLY",
     "REPLACED",
     "SHARES",
     "USED",

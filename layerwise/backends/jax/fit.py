@@ -20,7 +20,7 @@ def check(model):
     """Raises where this backend cannot do what the model was compiled for."""
 
 
-def build(model):
+def build(model, with_optimizer=True):
     """Builds a model from the data of the calling `fit`: here `fit` did that itself."""
 
 

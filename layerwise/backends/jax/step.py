@@ -13,6 +13,9 @@ from layerwise.backends.jax.layout import Layout
 # Whether several Updates share a program.
 SHARES = True
 
+# What stock `fit` calls of an optimizer on the way to `apply`.
+BEFORE_APPLY = ("stateless_apply",)
+
 
 def program(spec):
     """The compiled step of a `StepSpec`.

@@ -40,7 +40,7 @@ from layerwise.backends.tensorflow.memory import (
     set_generator_state,
     to_numpy,
 )
-from layerwise.backends.tensorflow.step import SHARES, program
+from layerwise.backends.tensorflow.step import BEFORE_APPLY, SHARES, program
 
 USED = {
     "keras.src.backend.tensorflow.trainer.TensorFlowTrainer": (
@@ -56,6 +56,7 @@ USED = {
 }
 
 __all__ = [
+    "BEFORE_APPLY",
     "REPLACED",
     "SHARES",
     "USED",

@@ -5,7 +5,7 @@ import itertools
 import keras
 import tensorflow as tf
 
-from layerwise.backends import internals
+from layerwise.backends import calling, internals
 from layerwise.backends.tensorflow.execution import rows_of
 from layerwise.backends.tensorflow.memory import fill, release
 from layerwise.backends.tensorflow.step import Compiled, batch_size, unscaled
@@ -15,16 +15,16 @@ def check(model):
     """Raises where this backend cannot do what the model was compiled for."""
 
 
-def build(model):
-    """Builds a model from the spec of the data that the calling `fit` iterates over, which takes no batch from it."""
-    iterator = internals.epoch_iterator(model)
+def build(model, with_optimizer=True):
+    """Builds a model, and its optimizer where that is wanted, from the spec of the data that the calling `fit` iterates
+    over, which takes no batch from it.
+    """
+    iterator = calling.epoch_iterator(model)
     if iterator is None:
         return
     spec = iterator._distributed_dataset.element_spec
-    if isinstance(spec, (tuple, list)) and len(spec) <= 3:
-        internals.symbolic_build(model, tuple(spec))
-    else:
-        internals.symbolic_build(model, (spec,))
+    whole = isinstance(spec, (tuple, list)) and len(spec) <= 3
+    internals.symbolic_build(model, tuple(spec) if whole else (spec,), with_optimizer)
 
 
 def train_function(model, batches):

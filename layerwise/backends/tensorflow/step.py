@@ -11,6 +11,9 @@ from layerwise.backends import internals
 # Whether several Updates share a program.
 SHARES = True
 
+# What stock `fit` calls of an optimizer on the way to `apply`.
+BEFORE_APPLY = ("apply_gradients",)
+
 
 def program(spec):
     """The compiled step of a `StepSpec`.

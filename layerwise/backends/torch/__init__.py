@@ -34,13 +34,14 @@ from layerwise.backends.torch.memory import (
     set_generator_state,
     to_numpy,
 )
-from layerwise.backends.torch.step import SHARES, program
+from layerwise.backends.torch.step import BEFORE_APPLY, SHARES, program
 
 USED = {
     "keras.src.backend.torch.trainer.TorchTrainer": ("_should_torch_compile",),
 }
 
 __all__ = [
+    "BEFORE_APPLY",
     "REPLACED",
     "SHARES",
     "USED",

@@ -18,7 +18,7 @@ def check(model):
         )
 
 
-def build(model):
+def build(model, with_optimizer=True):
     """Builds a model from the data of the calling `fit`: here `fit` did that itself."""
 
 

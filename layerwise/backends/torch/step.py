@@ -11,6 +11,9 @@ from layerwise.backends import internals
 # Whether several Updates share a program: steps run eagerly, so that it would only compute more.
 SHARES = False
 
+# What stock `fit` calls of an optimizer on the way to `apply`.
+BEFORE_APPLY: tuple[str, ...] = ()
+
 
 def program(spec):
     """The step of a `StepSpec`.

@@ -35,7 +35,7 @@ def bands(curves: pd.DataFrame, column: str) -> pd.DataFrame:
 
     Returns:
         A frame with one row per schedule and epoch: the clocks, `center`, `low`, `high`, `n` (runs
-            that got this far).
+            that got this far). No rows where nothing is finite.
     """
     rows = []
     finite = curves[np.isfinite(curves[column])]
@@ -44,7 +44,9 @@ def bands(curves: pd.DataFrame, column: str) -> pd.DataFrame:
         clocks = group[list(CLOCKS)].astype("float64").mean().to_dict()
         row = {"schedule": schedule, "epoch": epoch, "n": len(group), **clocks}
         rows.append(row | {"center": center, "low": low, "high": high})
-    return pd.DataFrame(rows).sort_values("epoch", kind="stable").reset_index(drop=True)
+    columns = ["schedule", "epoch", "n", *CLOCKS, "center", "low", "high"]
+    found = pd.DataFrame(rows, columns=columns)
+    return found.sort_values("epoch", kind="stable").reset_index(drop=True)
 
 
 def _figure(scene, column, title):

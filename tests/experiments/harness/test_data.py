@@ -52,8 +52,12 @@ def test_subset_is_stratified_and_leaves_the_test_part(file):
     assert loaded.sizes == {"train": 25, "validation": 5, "test": 30}
     labels = np.concatenate([loaded.train[1], loaded.validation[1]])
     assert np.bincount(labels).tolist() == [10, 10, 10]
-    with pytest.raises(ValueError, match=r"between 6 .* and the 120 images"):
-        data.load(file(), subset=121)
+    for accepted in (18, 117, 120):
+        assert sum(data.load(file(), subset=accepted)[1].sizes.values()) == accepted + 30
+    for refused in (17, 118, 121):
+        bounds = rf"between 18 \(6 for each of 3 .* 117, or be the 120 images not .*{refused}"
+        with pytest.raises(ValueError, match=bounds):
+            data.load(file(), subset=refused)
 
 
 def test_a_part_of_those_for_testing_is_stratified_and_leaves_the_rest(file):
@@ -62,7 +66,7 @@ def test_a_part_of_those_for_testing_is_stratified_and_leaves_the_rest(file):
     assert loaded.sizes == {**whole.sizes, "test": 9}
     assert np.bincount(loaded.test[1]).tolist() == [3, 3, 3]
     np.testing.assert_array_equal(loaded.train[0], whole.train[0])
-    with pytest.raises(ValueError, match=r"--test-subset must lie between 6 .* and the 30 images"):
+    with pytest.raises(ValueError, match=r"--test-subset .* 6 .* 27, or be the 30 images for"):
         data.load(file(), test_subset=31)
 
 
