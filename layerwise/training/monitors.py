@@ -17,9 +17,7 @@ class Monitors:
 
     def __init__(self, model: keras.Model, callbacks: Any, end_epoch: Any, end_fit: Any):
         self._model, self._callbacks = model, callbacks
-        self._ended = (
-            False  # whether a callback asked for the end of training in the batches of this epoch
-        )
+        self._ended = False  # whether a callback has ended the training in this epoch's batches
         self._stage: tuple | None = None
         monitored = callbacks.callbacks if callbacks is not None else []
         self._best = {
