@@ -34,6 +34,11 @@ def partly_shared():
     return keras.Model(inputs, value)
 
 
+def spectral():
+    layer = keras.layers.SpectralNormalization(keras.layers.Dense(3), name="spectral")
+    return keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(4), layer])
+
+
 class OwnTrainStep(keras.Sequential):
     def train_step(self, *arguments):
         return super().train_step(*arguments)
@@ -129,6 +134,7 @@ def test_arguments_that_do_not_fit_the_model(arguments, remedy):
 CANNOT_BE_HONOURED = {
     "nothing trainable": (frozen, keras.optimizers.Adam, "trainable"),
     "own train_step": (own_train_step, keras.optimizers.Adam, "train_step"),
+    "weights that change as they run": (spectral, keras.optimizers.Adam, r"\['spectral'\].*rests"),
     "averages": (mlp, lambda: keras.optimizers.Adam(use_ema=True), "use_ema"),
     "accumulation": (
         mlp,

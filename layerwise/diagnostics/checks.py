@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from layerwise.backends import backend, clocked, double, internals
+from layerwise.backends import backend, clocked, internals
 from layerwise.blocks.block import as_integer, known_names
 from layerwise.steps import Update
 from layerwise.training import checks
@@ -29,16 +29,6 @@ def check_model(model: Any) -> None:
             "Keras' own."
         )
     checks.check_model(model)
-    spectral = [
-        layer.name
-        for layer in double.layers_of(model)
-        if isinstance(layer, keras.layers.SpectralNormalization)
-    ]
-    if spectral:
-        raise ValueError(
-            f"The layers {spectral[:3]} (SpectralNormalization) change their weights in every forward pass, so that a step "
-            "is not the optimizer's alone and cannot be measured. Measure a model without them."
-        )
     clocked.check_apply(model.optimizer, backend.BEFORE_APPLY)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from layerwise.backends import internals
+from layerwise.backends import double, internals
 from layerwise.blocks.graph import has_graph
 from layerwise.steps import Look, Update
 
@@ -44,6 +44,17 @@ def check_model(model: keras.Model) -> None:
         raise ValueError(
             f"{type(model).__name__} has its own train_step, which a schedule would replace. Use a model with Keras' "
             "train_step, or layerwise.Simultaneous(), which leaves it as it is."
+        )
+    spectral = [
+        layer.name
+        for layer in double.layers_of(model)
+        if isinstance(layer, keras.layers.SpectralNormalization)
+    ]
+    if spectral:
+        raise ValueError(
+            f"The layers {spectral[:3]} (SpectralNormalization) change their own weights in every forward pass, so that "
+            "none of their blocks rests, and no step is the optimizer's alone. Use layers without it, or "
+            "layerwise.Simultaneous(), which leaves them as they are."
         )
 
 
