@@ -1,7 +1,7 @@
 """What README.md shows runs: Python blocks in order in one session.
 
-Bash blocks with a mark (setup, quick, test, slow) take minutes: ``.ci/run`` runs those. Blocks without one take hours:
-their command lines are parsed.
+Bash blocks with a mark (setup, quick, test, slow, comparisons) take minutes: ``.ci/run`` runs those. Blocks without one take
+hours: their command lines are parsed.
 """
 
 import re
@@ -15,7 +15,14 @@ from tests.readme import README, blocks
 
 @pytest.mark.parametrize(
     "block",
-    [("bash", "setup"), ("bash", "quick"), ("bash", "test"), ("bash", "slow"), ("python", "")],
+    [
+        ("bash", "setup"),
+        ("bash", "quick"),
+        ("bash", "test"),
+        ("bash", "slow"),
+        ("bash", "comparisons"),
+        ("python", ""),
+    ],
 )
 def test_readme_has_the_blocks_that_are_run(block):
     assert blocks(*block)

@@ -110,13 +110,15 @@ class Compiled:
             return on_replicas(model, step, data)
 
         self._traces = not model.run_eagerly
-        if self._traces:
-            on_batch = own_function(on_batch, jit_compile=model.jit_compile)
         self._traced_on_batch, self._specs = on_batch, []
-        self.on_batch = model._autoconvert_optionals(on_batch)
+        if self._traces:
+            self._traced_on_batch = own_function(on_batch, jit_compile=model.jit_compile)
+        self.on_batch = model._autoconvert_optionals(self._traced_on_batch)
+        # For XLA alone a function within that of the iterator, as in Keras: to trace two takes longer.
+        within = self.on_batch if model.jit_compile else model._autoconvert_optionals(on_batch)
 
         def on_iterator(iterator):
-            return self.on_batch(iterator.get_next())
+            return within(iterator.get_next())
 
         self.on_iterator = own_function(on_iterator) if self._traces else on_iterator
 
