@@ -1,7 +1,7 @@
 """What README.md shows runs: Python blocks in order in one session.
 
-Bash blocks with a mark (setup, quick, test, slow, comparisons) take minutes: ``.ci/run`` runs those. Blocks without one take
-hours: their command lines are parsed.
+Bash blocks with a mark (setup, quick, test, slow, comparisons) take minutes: ``.ci/run`` runs those. Blocks without one
+take hours: their command lines are parsed.
 """
 
 import re
