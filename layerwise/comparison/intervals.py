@@ -26,8 +26,7 @@ def mean(values: Numbers, level: float = LEVEL) -> tuple[float, float, float]:
     center = float(values.mean())
     if len(values) < LEAST_RUNS:
         return center, np.nan, np.nan
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * error
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
     return center, center - float(half), center + float(half)
 
 
