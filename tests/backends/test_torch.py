@@ -1,6 +1,5 @@
 """What torch.compile is given: a step for each block, compiled once."""
 
-import functools
 import shutil
 
 import keras
@@ -25,8 +24,6 @@ def test_more_blocks_than_torch_compiles_versions_of_one_function(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)  # 8, but each takes seconds
-    # What is traced, and how often, is Dynamo's doing; to compile that to machine code takes most of the time.
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     blocks = 3
 
     def fitted(**arguments):
